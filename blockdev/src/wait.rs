@@ -1,0 +1,93 @@
+//! Submit many requests, wait once.
+use crate::device::BlockDevice;
+use crate::error::Error;
+use crate::request::{Complete, Completion, Done};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::time::Duration;
+use rt::wait::WaitQueue;
+use rt::{Instant, SpinLock};
+
+/// Collects the outcomes of a batch of requests.
+#[derive(Clone, Debug)]
+pub struct IoWait(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    state: SpinLock<State>,
+    changed: WaitQueue,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    nr_outstanding: usize,
+    done: Vec<Done>,
+}
+
+impl IoWait {
+    /// An empty batch.
+    pub fn new() -> Self {
+        Self(Arc::default())
+    }
+
+    /// A completion that belongs to this batch. `tag` tells the batch's requests apart.
+    pub fn completion(&self, tag: u64) -> Completion {
+        self.0.state.lock().nr_outstanding += 1;
+        Completion::new(self.0.clone(), tag)
+    }
+
+    /// Blocks until every request of the batch is done; their outcomes, in the order of completion.
+    pub fn wait(&self) -> Vec<Done> {
+        self.0.changed.wait("block I/O", || self.take_all())
+    }
+
+    /// As [`IoWait::wait`], but polls `queue` of `device` for up to `spin` before it sleeps: a device that answers
+    /// within a few microseconds costs no context switch.
+    pub fn wait_polling(&self, device: &dyn BlockDevice, queue: usize, spin: Duration) -> Vec<Done> {
+        let end: Instant = rt::now().after(spin);
+        loop {
+            device.poll(queue);
+            if let Some(done) = self.take_all() {
+                return done;
+            }
+            if rt::now() >= end {
+                return self.wait();
+            }
+            core::hint::spin_loop();
+        }
+    }
+
+    /// Blocks for a batch of one request.
+    ///
+    /// # Errors
+    /// The request's.
+    pub fn wait_one(&self) -> Result<Done, Error> {
+        let done = self.wait().pop().ok_or(Error::Io)?;
+        done.result.map(|()| done)
+    }
+
+    fn take_all(&self) -> Option<Vec<Done>> {
+        let mut state = self.0.state.lock();
+        (state.nr_outstanding == 0).then(|| core::mem::take(&mut state.done))
+    }
+}
+
+impl Default for IoWait {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Complete for Inner {
+    fn complete(&self, done: Done) {
+        let is_last = {
+            let mut state = self.state.lock();
+            state.done.push(done);
+            state.nr_outstanding -= 1;
+            state.nr_outstanding == 0
+        };
+        if is_last {
+            self.changed.wake_all();
+        }
+    }
+}
