@@ -16,6 +16,7 @@
 //! | [`zap`], [`sa`] | name-value objects; system attributes |
 //! | [`dsl`] | datasets, properties, space accounting |
 //! | [`spa`] | the pool: create, import, sync, export |
+//! | [`verify`] | the full walk of a pool |
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
@@ -31,6 +32,7 @@ pub mod sa;
 pub mod spa;
 pub mod txg;
 pub mod vdev;
+pub mod verify;
 pub mod zap;
 pub mod zio;
 
