@@ -72,6 +72,14 @@ pub trait BlockDevice: Send + Sync + fmt::Debug {
     /// sleep calls this in a loop; a device without polling returns 0.
     fn poll(&self, queue: usize) -> usize;
 
+    /// The caller is going to poll `queue` in a loop: no interrupts are needed for it until the matching
+    /// [`BlockDevice::poll_end`]. Nests, also across threads.
+    fn poll_begin(&self, _queue: usize) {}
+
+    /// Ends one `poll_begin`. What the device finished meanwhile is completed before this returns or by its
+    /// completion thread; nothing is left waiting for an interrupt that was not asked for.
+    fn poll_end(&self, _queue: usize) {}
+
     /// Queues `request`, waiting for room as long as it takes.
     fn submit_blocking(&self, queue: usize, request: Request) {
         let mut request = request;

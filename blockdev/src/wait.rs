@@ -44,14 +44,21 @@ impl IoWait {
     /// As [`IoWait::wait`], but polls `queue` of `device` for up to `spin` before it sleeps: a device that answers
     /// within a few microseconds costs no context switch.
     pub fn wait_polling(&self, device: &dyn BlockDevice, queue: usize, spin: Duration) -> Vec<Done> {
-        let end: Instant = rt::now().after(spin);
+        if let Some(done) = self.take_all() {
+            return done;
+        }
+        device.poll_begin(queue);
+        let done = self.poll_until(device, queue, rt::now().after(spin));
+        device.poll_end(queue);
+        done.unwrap_or_else(|| self.wait())
+    }
+
+    fn poll_until(&self, device: &dyn BlockDevice, queue: usize, end: Instant) -> Option<Vec<Done>> {
         loop {
             device.poll(queue);
-            if let Some(done) = self.take_all() {
+            let done = self.take_all();
+            if done.is_some() || rt::now() >= end {
                 return done;
-            }
-            if rt::now() >= end {
-                return self.wait();
             }
             core::hint::spin_loop();
         }

@@ -125,3 +125,6 @@ pub trait Transport: Send + Sync + 'static {
     /// Changes whenever the configuration may have changed between two reads; 0 where there is no such thing.
     fn config_generation(&self) -> u32;
 }
+
+#[cfg(test)]
+mod tests;

@@ -104,6 +104,10 @@ fn run(command: &mut Command) {
 /// # Panics
 /// When it cannot.
 pub fn unpack(packed: &Path, to: &Path) {
-    run(Command::new("zstd").args(["-q", "-d", "-f", "--sparse"].map(OsStr::new)).arg(packed).arg("-o").arg(to));
+    run(Command::new("zstd")
+        .args(["-q", "-d", "-f", "--sparse"].map(OsStr::new))
+        .arg(packed)
+        .arg("-o")
+        .arg(to));
     assert!(fs::metadata(to).is_ok(), "{} was not unpacked", to.display());
 }

@@ -44,8 +44,10 @@ fn files(endings: &[&str]) -> Vec<(String, String)> {
 
 /// Collects every file a rule rejects, so that one run shows all of them.
 fn check(endings: &[&str], rule: impl Fn(&str, &str) -> Option<String>) {
-    let found: Vec<String> =
-        files(endings).iter().filter_map(|(path, text)| Some(format!("{path}: {}", rule(path, text)?))).collect();
+    let found: Vec<String> = files(endings)
+        .iter()
+        .filter_map(|(path, text)| Some(format!("{path}: {}", rule(path, text)?)))
+        .collect();
     assert!(found.is_empty(), "\n{}", found.join("\n"));
 }
 
@@ -61,10 +63,12 @@ fn every_module_has_its_head_comment() {
 #[test]
 fn unsafe_lives_only_where_it_may() {
     check(&[".rs"], |path, text| {
-        let is_allowed = UNSAFE_ALLOWED.iter().any(|place| path.starts_with(place)) || path.starts_with("tests/");
-        let has_unsafe = text.lines().map(|line| line.split("//").next().unwrap_or("")).any(|code| {
-            code.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "unsafe")
-        });
+        let is_allowed =
+            UNSAFE_ALLOWED.iter().any(|place| path.starts_with(place)) || path.starts_with("tests/");
+        let has_unsafe = text
+            .lines()
+            .map(|line| line.split("//").next().unwrap_or(""))
+            .any(|code| code.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "unsafe"));
         (!is_allowed && has_unsafe).then(|| "unsafe outside the list".to_owned())
     });
 }
@@ -74,7 +78,8 @@ fn crates_without_unsafe_forbid_it() {
     check(&["src/lib.rs"], |path, text| {
         let folder = path.trim_end_matches("lib.rs");
         let may = UNSAFE_ALLOWED.iter().any(|place| place.starts_with(folder) || folder.starts_with(place));
-        (!may && !text.contains("#![forbid(unsafe_code)]")).then(|| "lacks #![forbid(unsafe_code)]".to_owned())
+        (!may && !text.contains("#![forbid(unsafe_code)]"))
+            .then(|| "lacks #![forbid(unsafe_code)]".to_owned())
     });
 }
 
