@@ -1,1 +1,26 @@
-//! Placeholder.
+//! Devices of the pool: the tree of vdevs and each device's queue.
+//!
+//! What it is: [`TopVdev`] turns an offset of a top-level vdev into I/O of its leaves; [`Leaf`] orders, joins, issues,
+//! retries and flushes I/O of one device. What it is not: it knows no block pointers, no checksums, no allocation,
+//! and no label's content.
+//!
+//! Invariants:
+//! 1. Allocatable space starts [`layout::DATA_START`] into a leaf, after any mapping a top-level vdev does: nothing here
+//!    but label I/O can touch the labels.
+//! 2. A flush covers every write completed before it on every leaf written since its last flush; the uberblock may name
+//!    only what was flushed, or a power cut leaves a tree with missing blocks.
+//! 3. No lock is held while a device's `submit` or a completion runs: both may run the other.
+pub mod layout;
+mod leaf;
+mod mirror;
+mod priority;
+mod queue;
+mod spec;
+mod top;
+mod wait;
+
+pub use leaf::Leaf;
+pub use priority::Priority;
+pub use spec::{VdevKind, VdevSpec};
+pub(crate) use wait::IoGroup;
+pub use top::{ReadIo, TopInfo, TopVdev, Vdev, WriteIo};

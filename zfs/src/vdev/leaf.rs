@@ -1,0 +1,324 @@
+//! One device of the pool.
+//!
+//! I/O is pushed into the [`Queue`] and sent on as the limits allow, by whoever pushed and by whoever saw a
+//! completion. Devices may complete inside `submit`, so only one thread at a time drains what waited: the others
+//! leave it to that one (else a long queue on such a device would recurse as deep as it is long).
+//!
+//! A failed request is taken apart and each of its I/Os retried once alone, so that one bad sector costs only the
+//! block it lies in, and a passing fault costs nothing.
+use super::layout::{DATA_START, label_offsets};
+use super::priority::Priority;
+use super::queue::{Joined, LeafIo, Limits, Payload, Queue};
+use super::wait::IoGroup;
+use crate::event::{Event, EventLog};
+use crate::{Error, Result};
+use abd::{Abd, AbdMut};
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use blockdev::{BlockDevice, Complete, Completion, Done, Geometry, Op, QueueFull, Request, WriteCache};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use rt::SpinLock;
+
+/// One device of the pool.
+#[derive(Debug)]
+pub struct Leaf {
+    me: Weak<Self>,
+    guid: u64,
+    /// Top-level vdev it belongs to.
+    top: u32,
+    device: Arc<dyn BlockDevice>,
+    geometry: Geometry,
+    state: SpinLock<State>,
+    /// Written since the last flush.
+    is_unflushed: AtomicBool,
+    /// The device has reported completions to a poll, so polling it is worth a waiter's time.
+    answers_polls: AtomicBool,
+    nr_reads: AtomicU64,
+    nr_writes: AtomicU64,
+    events: EventLog,
+}
+
+#[derive(Debug)]
+struct State {
+    queue: Queue,
+    /// What the device works on, by completion tag.
+    in_flight: Vec<Option<Joined>>,
+    free_tags: Vec<usize>,
+    /// Someone is draining the queue and will see what is pushed meanwhile.
+    is_draining: bool,
+    /// The device's queue was full when none of ours was in flight: no completion will restart us.
+    is_stalled: bool,
+}
+
+impl Leaf {
+    /// A leaf on `device`, below top-level vdev `top`.
+    pub fn new(guid: u64, top: u32, device: Arc<dyn BlockDevice>, events: EventLog) -> Arc<Self> {
+        let geometry = device.geometry();
+        let limits = Limits {
+            max_transfer: geometry.max_transfer as u64,
+            max_segments: geometry.max_segments.max(1),
+        };
+        let state = State {
+            queue: Queue::new(limits),
+            in_flight: Vec::new(),
+            free_tags: Vec::new(),
+            is_draining: false,
+            is_stalled: false,
+        };
+        Arc::new_cyclic(|me| Self {
+            me: me.clone(),
+            guid,
+            top,
+            device,
+            geometry,
+            state: SpinLock::new(state),
+            is_unflushed: AtomicBool::new(false),
+            answers_polls: AtomicBool::new(false),
+            nr_reads: AtomicU64::new(0),
+            nr_writes: AtomicU64::new(0),
+            events,
+        })
+    }
+
+    /// The guid of its label.
+    pub fn guid(&self) -> u64 {
+        self.guid
+    }
+
+    /// Index of its top-level vdev.
+    pub fn top(&self) -> u32 {
+        self.top
+    }
+
+    /// What the device is like.
+    pub fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// Requests sent to the device so far: (reads, writes).
+    pub fn nr_requests(&self) -> (u64, u64) {
+        (self.nr_reads.load(Ordering::Relaxed), self.nr_writes.load(Ordering::Relaxed))
+    }
+
+    /// Offsets of the four labels.
+    pub fn label_offsets(&self) -> [u64; 4] {
+        label_offsets(self.geometry.capacity)
+    }
+
+    /// Reads `len` bytes at an absolute device offset and waits: for labels.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn read_raw(&self, offset: u64, len: usize) -> Result<AbdMut> {
+        let wait = IoGroup::new();
+        let done = wait.completion(0);
+        let payload = Payload::Read(len);
+        self.push(LeafIo { offset, payload, priority: Priority::SyncRead, is_retry: false, done });
+        self.wait_one(&wait)?.ok_or(Error::Io)
+    }
+
+    /// Writes at an absolute device offset and waits for the completion, not for durability: for labels.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn write_raw(&self, offset: u64, data: Abd) -> Result<()> {
+        let wait = IoGroup::new();
+        self.start_write_raw(offset, data, wait.completion(0));
+        self.wait_one(&wait).map(drop)
+    }
+
+    /// Starts a write at an absolute device offset: for labels, several at a time.
+    pub fn start_write_raw(&self, offset: u64, data: Abd, done: Completion) {
+        let payload = Payload::Write(data);
+        self.push(LeafIo { offset, payload, priority: Priority::SyncWrite, is_retry: false, done });
+    }
+
+    /// Makes every completed write durable, if any was made since the last flush.
+    ///
+    /// # Errors
+    /// The device's; not when the device has no volatile cache, and not when it cannot flush at all (its owner was
+    /// warned by [`WriteCache::Unknown`]).
+    pub fn flush(&self) -> Result<()> {
+        let wait = IoGroup::new();
+        if !self.start_flush(wait.completion(0)) {
+            return Ok(());
+        }
+        self.wait_one(&wait).map(drop).inspect_err(|_| self.flush_failed())
+    }
+
+    /// Starts a flush; false, with the completion fulfilled, when there is nothing to flush.
+    pub(crate) fn start_flush(&self, done: Completion) -> bool {
+        let is_needed = self.is_unflushed.swap(false, Ordering::AcqRel);
+        if !is_needed || self.geometry.write_cache != WriteCache::Volatile {
+            done.complete(Ok(()), None);
+            return false;
+        }
+        self.device.submit_blocking(rt::cpu_id(), Request { op: Op::Flush, done });
+        true
+    }
+
+    /// The writes before a failed flush are still not durable.
+    pub(crate) fn flush_failed(&self) {
+        self.is_unflushed.store(true, Ordering::Release);
+        self.events.post(Event::WriteFailed { vdev: u64::from(self.top), offset: 0 });
+    }
+
+    /// Lets the device report completions and restarts a stalled queue; true if something completed.
+    pub fn poll(&self) -> bool {
+        let nr = self.device.poll(rt::cpu_id());
+        if nr > 0 && !self.answers_polls() {
+            self.answers_polls.store(true, Ordering::Relaxed);
+        }
+        let is_stalled = core::mem::take(&mut self.state.lock().is_stalled);
+        if is_stalled {
+            self.drain();
+        }
+        nr > 0
+    }
+
+    /// Whether the device reports completions to polls.
+    pub(crate) fn answers_polls(&self) -> bool {
+        self.answers_polls.load(Ordering::Relaxed)
+    }
+
+    /// Whether only [`Self::poll`] can restart the queue.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.state.lock().is_stalled
+    }
+
+    /// Starts an I/O in allocatable space.
+    pub(crate) fn start(&self, offset: u64, payload: Payload, priority: Priority, done: Completion) {
+        let Some(offset) = offset.checked_add(DATA_START) else {
+            return done.complete(Err(blockdev::Error::Invalid), None);
+        };
+        self.push(LeafIo { offset, payload, priority, is_retry: false, done });
+    }
+
+    fn push(&self, io: LeafIo) {
+        let is_inside = io.offset.checked_add(io.len()).is_some_and(|end| end <= self.geometry.capacity);
+        if !is_inside {
+            return io.done.complete(Err(blockdev::Error::Invalid), None);
+        }
+        self.state.lock().queue.push(io);
+        self.drain();
+    }
+
+    /// Sends what may go to the device, unless another thread is at it.
+    fn drain(&self) {
+        let Some(me) = self.me.upgrade() else { return };
+        let mut state = self.state.lock();
+        if state.is_draining {
+            return;
+        }
+        state.is_draining = true;
+        while let Some(joined) = state.queue.take() {
+            let tag = state.free_tags.pop().unwrap_or_else(|| {
+                state.in_flight.push(None);
+                state.in_flight.len() - 1
+            });
+            let op = self.op_of(&joined);
+            state.in_flight[tag] = Some(joined);
+            drop(state);
+            let done = Completion::new(me.clone(), tag as u64);
+            let refused = self.device.submit(rt::cpu_id(), Request { op, done }).err();
+            if let Some(QueueFull(request)) = refused {
+                self.put_back(tag, request);
+                return;
+            }
+            state = self.state.lock();
+        }
+        state.is_draining = false;
+    }
+
+    fn op_of(&self, joined: &Joined) -> Op {
+        let offset = joined.offset();
+        if joined.is_write() {
+            self.nr_writes.fetch_add(1, Ordering::Relaxed);
+            Op::Write { offset, data: joined.write_data(), is_fua: false }
+        } else {
+            self.nr_reads.fetch_add(1, Ordering::Relaxed);
+            Op::Read { offset, buf: joined.read_buffer() }
+        }
+    }
+
+    /// The device's queue was full: the request waits for one of our completions, or for a poll.
+    fn put_back(&self, tag: usize, request: Request) {
+        // The completion is spent on a tag that is no longer in flight, which `complete` ignores.
+        let mut state = self.state.lock();
+        if let Some(joined) = state.in_flight.get_mut(tag).and_then(Option::take) {
+            state.queue.put_back(joined);
+        }
+        state.is_draining = false;
+        state.is_stalled = state.queue.nr_active() == 0;
+        drop(state);
+        request.done.complete(Err(blockdev::Error::Io), None);
+        self.state.lock().free_tags.push(tag);
+    }
+
+    /// Answers the I/Os of a request that the device has done.
+    fn deliver(&self, joined: Joined, buf: Option<AbdMut>) {
+        if joined.is_write() {
+            // Before anyone can know that the write is done: a flush started after that must cover it.
+            self.is_unflushed.store(true, Ordering::Release);
+            joined.ios.into_iter().for_each(|io| io.done.complete(Ok(()), None));
+            return;
+        }
+        let mut ios = joined.ios;
+        if ios.len() == 1
+            && let Some(io) = ios.pop()
+        {
+            return io.done.complete(Ok(()), buf);
+        }
+        let start = ios.first().map_or(0, |io| io.offset);
+        let Some(whole) = buf.map(AbdMut::freeze) else { return self.fail(ios, blockdev::Error::Io) };
+        let parts: Vec<Abd> = ios
+            .iter()
+            .map(|io| whole.slice((io.offset - start) as usize..(io.end() - start) as usize))
+            .collect();
+        drop(whole);
+        for (io, part) in ios.into_iter().zip(parts) {
+            let part = part.try_into_mut().unwrap_or_else(|shared| AbdMut::copy_from(&shared.to_contiguous()));
+            io.done.complete(Ok(()), Some(part));
+        }
+    }
+
+    /// Retries what failed for the first time, reports the rest.
+    fn fail(&self, ios: impl IntoIterator<Item = LeafIo>, error: blockdev::Error) {
+        let is_final = matches!(error, blockdev::Error::Gone | blockdev::Error::ReadOnly | blockdev::Error::Invalid);
+        for io in ios {
+            if !io.is_retry && !is_final {
+                self.state.lock().queue.push(LeafIo { is_retry: true, ..io });
+                continue;
+            }
+            if matches!(io.payload, Payload::Write(_)) {
+                let offset = io.offset.saturating_sub(DATA_START);
+                self.events.post(Event::WriteFailed { vdev: u64::from(self.top), offset });
+            }
+            io.done.complete(Err(error), None);
+        }
+    }
+
+    fn wait_one(&self, wait: &IoGroup) -> Result<Option<AbdMut>> {
+        let done = wait.wait(core::iter::once(self)).pop().ok_or(Error::Io)?;
+        done.result?;
+        Ok(done.buf)
+    }
+}
+
+impl Complete for Leaf {
+    fn complete(&self, done: Done) {
+        let joined = {
+            let mut state = self.state.lock();
+            let tag = done.tag as usize;
+            let Some(joined) = state.in_flight.get_mut(tag).and_then(Option::take) else { return };
+            state.free_tags.push(tag);
+            state.queue.finished(joined.priority);
+            joined
+        };
+        match done.result {
+            Ok(()) => self.deliver(joined, done.buf),
+            Err(error) => self.fail(joined.ios, error),
+        }
+        self.drain();
+    }
+}

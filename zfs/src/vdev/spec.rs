@@ -1,0 +1,53 @@
+//! The vdev tree as the pool's configuration describes it, with its opened devices.
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use blockdev::BlockDevice;
+use ondisk::ObjectId;
+
+/// What a vdev is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VdevKind {
+    /// A device or a file.
+    Leaf,
+    /// Copies on every child.
+    Mirror,
+    /// Parity over the children.
+    RaidZ {
+        /// 1 to 3.
+        nparity: u8,
+    },
+    /// Was removed; its number stays taken.
+    Hole,
+    /// Its device could not be opened.
+    Missing,
+}
+
+/// A vdev of the tree.
+#[derive(Clone, Debug)]
+pub struct VdevSpec {
+    /// What it is.
+    pub kind: VdevKind,
+    /// Index among its siblings; for a top-level vdev the number in block pointers.
+    pub id: u32,
+    /// Its guid.
+    pub guid: u64,
+    /// The device of a leaf.
+    pub device: Option<Arc<dyn BlockDevice>>,
+    /// log2 of the smallest allocation (top-level vdevs).
+    pub ashift: u8,
+    /// Allocatable bytes, a multiple of the metaslab size less the rest (top-level vdevs).
+    pub asize: u64,
+    /// log2 of the metaslab size (top-level vdevs).
+    pub metaslab_shift: u8,
+    /// MOS object with the space maps' numbers, [`ObjectId`] 0 when there is none yet (top-level vdevs).
+    pub metaslab_array: ObjectId,
+    /// Holds intent logs only (top-level vdevs).
+    pub is_log: bool,
+    /// Nothing new is allocated here: log, special and dedup vdevs until those classes exist, and vdevs being
+    /// removed (top-level vdevs).
+    pub is_excluded: bool,
+    /// The vdev ZAP of a top-level vdev, 0 without.
+    pub top_zap: ObjectId,
+    /// Children of mirrors and raidz.
+    pub children: Vec<Self>,
+}

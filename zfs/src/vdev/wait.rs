@@ -1,0 +1,87 @@
+//! Submit many I/Os, wait once, and do not sleep for what a device answers within microseconds.
+use super::leaf::Leaf;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use blockdev::{Complete, Completion, Done};
+use core::time::Duration;
+use rt::wait::WaitQueue;
+use rt::{Instant, SpinLock};
+
+/// Longest time a waiter polls before it sleeps: about what two context switches cost.
+const SPIN_MAX: Duration = Duration::from_micros(30);
+/// How often a waiter looks after a queue that no completion will restart.
+const STALL_CHECK: Duration = Duration::from_millis(1);
+
+/// Collects the outcomes of several I/Os.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct IoGroup(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    state: SpinLock<State>,
+    changed: WaitQueue,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    nr_outstanding: usize,
+    done: Vec<Done>,
+}
+
+impl IoGroup {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// A completion that belongs to this group.
+    pub(crate) fn completion(&self, tag: u64) -> Completion {
+        self.0.state.lock().nr_outstanding += 1;
+        Completion::new(self.0.clone(), tag)
+    }
+
+    /// Blocks until every I/O of the group is done; the outcomes, in the order of completion. `leaves` are the devices
+    /// that may work on them.
+    pub(crate) fn wait<'a>(&self, leaves: impl Iterator<Item = &'a Leaf> + Clone) -> Vec<Done> {
+        let spin_end = rt::now().after(SPIN_MAX);
+        loop {
+            let has_polling = leaves.clone().fold(false, |has, leaf| leaf.poll() | has);
+            if let Some(done) = self.take_all() {
+                return done;
+            }
+            let may_poll = has_polling || leaves.clone().any(Leaf::answers_polls);
+            if !may_poll || rt::now() >= spin_end {
+                break;
+            }
+            core::hint::spin_loop();
+        }
+        loop {
+            let is_stalled = leaves.clone().any(Leaf::is_stalled);
+            let deadline = if is_stalled { rt::now().after(STALL_CHECK) } else { Instant::NEVER };
+            if let Some(done) = self.0.changed.wait_until(deadline, "block I/O", || self.take_all()) {
+                return done;
+            }
+            leaves.clone().for_each(|leaf| {
+                leaf.poll();
+            });
+        }
+    }
+
+    fn take_all(&self) -> Option<Vec<Done>> {
+        let mut state = self.0.state.lock();
+        (state.nr_outstanding == 0).then(|| core::mem::take(&mut state.done))
+    }
+}
+
+impl Complete for Inner {
+    fn complete(&self, done: Done) {
+        let is_last = {
+            let mut state = self.state.lock();
+            state.done.push(done);
+            state.nr_outstanding -= 1;
+            state.nr_outstanding == 0
+        };
+        if is_last {
+            self.changed.wake_all();
+        }
+    }
+}
