@@ -109,7 +109,9 @@ impl RangeTree {
     /// Removes whatever of the range is in the set.
     pub fn clear(&mut self, start: u64, len: u64) {
         let end = start.saturating_add(len);
-        while let Some((s, l)) = self.iter_from(start).next().filter(|&(s, _)| s < end) {
+        loop {
+            let first = self.iter_from(start).next();
+            let Some((s, l)) = first.filter(|&(s, _)| s < end) else { return };
             let (from, to) = (s.max(start), (s + l).min(end));
             if self.remove(from, to - from).is_err() {
                 return;

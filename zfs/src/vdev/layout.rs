@@ -58,7 +58,8 @@ pub const fn whole_metaslabs(asize: u64, metaslab_shift: u8) -> u64 {
 
 /// log2 of the allocation unit for a device with such blocks.
 pub const fn ashift_for(logical_block_size: u32, physical_block_size: u32) -> u8 {
-    let block = if logical_block_size > physical_block_size { logical_block_size } else { physical_block_size };
+    let block =
+        if logical_block_size > physical_block_size { logical_block_size } else { physical_block_size };
     let shift = block.ilog2() as u8;
     if shift < ASHIFT_MIN {
         ASHIFT_MIN
@@ -89,7 +90,10 @@ mod tests {
 
     #[test]
     fn labels_frame_the_space() {
-        assert_eq!(label_offsets((1 << 30) + 1000), [0, 256 << 10, (1 << 30) - (512 << 10), (1 << 30) - (256 << 10)]);
+        assert_eq!(
+            label_offsets((1 << 30) + 1000),
+            [0, 256 << 10, (1 << 30) - (512 << 10), (1 << 30) - (256 << 10)]
+        );
         assert_eq!(leaf_asize(1 << 30), (1 << 30) - (4 << 20) - (512 << 10));
         assert_eq!(leaf_asize(1000), 0);
         assert_eq!(ashift_for(512, 4096), 12);

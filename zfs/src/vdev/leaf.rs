@@ -54,10 +54,8 @@ impl Leaf {
     /// A leaf on `device`, below top-level vdev `top`.
     pub fn new(guid: u64, top: u32, device: Arc<dyn BlockDevice>, events: EventLog) -> Arc<Self> {
         let geometry = device.geometry();
-        let limits = Limits {
-            max_transfer: geometry.max_transfer as u64,
-            max_segments: geometry.max_segments.max(1),
-        };
+        let limits =
+            Limits { max_transfer: geometry.max_transfer as u64, max_segments: geometry.max_segments.max(1) };
         let state = State {
             queue: Queue::new(limits),
             in_flight: Vec::new(),
@@ -277,14 +275,16 @@ impl Leaf {
             .collect();
         drop(whole);
         for (io, part) in ios.into_iter().zip(parts) {
-            let part = part.try_into_mut().unwrap_or_else(|shared| AbdMut::copy_from(&shared.to_contiguous()));
+            let part =
+                part.try_into_mut().unwrap_or_else(|shared| AbdMut::copy_from(&shared.to_contiguous()));
             io.done.complete(Ok(()), Some(part));
         }
     }
 
     /// Retries what failed for the first time, reports the rest.
     fn fail(&self, ios: impl IntoIterator<Item = LeafIo>, error: blockdev::Error) {
-        let is_final = matches!(error, blockdev::Error::Gone | blockdev::Error::ReadOnly | blockdev::Error::Invalid);
+        let is_final =
+            matches!(error, blockdev::Error::Gone | blockdev::Error::ReadOnly | blockdev::Error::Invalid);
         for io in ios {
             if !io.is_retry && !is_final {
                 self.state.lock().queue.push(LeafIo { is_retry: true, ..io });

@@ -93,8 +93,7 @@ impl Complete for AllOf {
         if self.nr_left.fetch_sub(1, Ordering::AcqRel) != 1 {
             return;
         }
-        let result =
-            if self.has_failed.load(Ordering::Relaxed) { Err(blockdev::Error::Io) } else { Ok(()) };
+        let result = if self.has_failed.load(Ordering::Relaxed) { Err(blockdev::Error::Io) } else { Ok(()) };
         let completion = self.done.lock().take();
         if let Some(completion) = completion {
             completion.complete(result, None);

@@ -22,5 +22,5 @@ mod wait;
 pub use leaf::Leaf;
 pub use priority::Priority;
 pub use spec::{VdevKind, VdevSpec};
-pub(crate) use wait::IoGroup;
 pub use top::{ReadIo, TopInfo, TopVdev, Vdev, WriteIo};
+pub(crate) use wait::IoGroup;

@@ -1,1 +1,21 @@
-//! Placeholder.
+//! Blocks by block pointer: verified reads, prepared and issued writes, frees.
+//!
+//! What it is: [`Storage`], everything below objects. What it is not: it does not know which block belongs to which
+//! file (a bookmark only travels into events), and it takes no decision about deferring frees.
+//!
+//! Invariants:
+//! 1. Data leaves here only if its checksum was right (or the block has none), and a block pointer's word is never
+//!    believed beyond the format's limits: sizes are checked before memory is asked for.
+//! 2. A block is overwritten in place only if it was born in the transaction group that is being written: anything
+//!    older may be what the last uberblock points to.
+//! 3. Allocation happens in the order of `issue` calls and depends on nothing else: same input, same bytes.
+mod batch;
+mod in_flight;
+mod policy;
+mod prepare;
+mod storage;
+
+pub use batch::{BATCH_BYTES_MAX, SyncCtx, WriteBatch};
+pub use policy::{PASS_DONT_COMPRESS, PASS_REWRITE, WritePolicy};
+pub use prepare::Prepared;
+pub use storage::{Format, Space, Storage, StorageConfig};
