@@ -284,6 +284,23 @@ impl Abd {
         }
     }
 
+    /// All bytes as one writable slice, after copying them into new memory if they are shared or in pieces.
+    pub fn make_mut(&mut self) -> &mut [u8] {
+        if !matches!(self.segments.as_slice(), [one] if one.run.is_unique()) {
+            let mut copy = AbdMut::zeroed(self.len);
+            let mut at = 0;
+            for chunk in self.chunks() {
+                copy.write_at(at, chunk);
+                at += chunk.len();
+            }
+            self.segments = copy.segments;
+        }
+        match self.segments.as_mut_slice() {
+            [one] => one.bytes_mut().unwrap_or(&mut []),
+            _ => &mut [],
+        }
+    }
+
     /// The page at `offset` (a multiple of the page size), if one whole page of memory holds it.
     pub fn page_at(&self, offset: usize) -> Option<PageRef> {
         let mut at = 0;

@@ -26,6 +26,18 @@ fn unique_buffer_is_written_in_place() {
     assert!(live.try_into_mut().is_ok());
 }
 
+#[test]
+fn make_mut_gathers_and_leaves_sharers_alone() {
+    let mut live = Abd::concat([Abd::copy_from(&[1; 600]), Abd::copy_from(&[2; 5000])]);
+    let frozen = live.clone();
+    live.make_mut()[599] = 9;
+    assert_eq!(live.as_slice().unwrap()[598..602], [1, 9, 2, 2]);
+    assert_eq!(frozen.to_vec()[598..602], [1, 1, 2, 2]);
+    let address = live.as_slice().unwrap().as_ptr();
+    assert_eq!(live.make_mut().as_ptr(), address);
+    assert!(Abd::empty().make_mut().is_empty());
+}
+
 proptest! {
     #[test]
     fn behaves_like_a_vec(ops in prop::collection::vec((0usize..20_000, prop::collection::vec(any::<u8>(), 0..6000), any::<bool>()), 1..20)) {
