@@ -2,6 +2,7 @@
 use crate::Result;
 use crate::dmu::{DmuTx, Dnode};
 use abd::Abd;
+use alloc::sync::Arc;
 
 /// An object's blocks. Implemented by [`Dnode`]; tests have one in memory.
 pub(super) trait Blocks {
@@ -24,7 +25,7 @@ pub(super) trait Blocks {
     fn free(&self, tx: &Self::Tx, blkid: u64, nr_blocks: u64) -> Result<()>;
 }
 
-impl Blocks for Dnode {
+impl Blocks for Arc<Dnode> {
     type Tx = DmuTx;
 
     fn block_size(&self) -> usize {
@@ -35,12 +36,7 @@ impl Blocks for Dnode {
         Dnode::block(self, blkid)
     }
 
-    fn modify(
-        &self,
-        tx: &DmuTx,
-        blkid: u64,
-        change: &mut dyn FnMut(&mut [u8]) -> Result<()>,
-    ) -> Result<()> {
+    fn modify(&self, tx: &DmuTx, blkid: u64, change: &mut dyn FnMut(&mut [u8]) -> Result<()>) -> Result<()> {
         self.modify_block(tx, blkid, &mut |abd| change(abd.make_mut()))
     }
 

@@ -107,7 +107,11 @@ impl Fat {
     }
 
     /// The entries of the leaf that holds `hash`, sorted for cursors, and the first hash after that leaf.
-    pub(super) fn leaf_entries<B: Blocks>(&self, blocks: &B, hash: u64) -> Result<(Vec<LeafEntry>, Option<u64>)> {
+    pub(super) fn leaf_entries<B: Blocks>(
+        &self,
+        blocks: &B,
+        hash: u64,
+    ) -> Result<(Vec<LeafEntry>, Option<u64>)> {
         let block = blocks.block(self.leaf_of(blocks, hash)?)?;
         let bytes = block.to_contiguous();
         let leaf = Leaf::open(bytes.as_ref())?;
@@ -143,7 +147,13 @@ impl Fat {
     }
 
     /// Replaces a value.
-    pub(super) fn update<B: Blocks>(&mut self, blocks: &B, tx: &B::Tx, key: &Key<'_>, value: &ZapValue) -> Result<()> {
+    pub(super) fn update<B: Blocks>(
+        &mut self,
+        blocks: &B,
+        tx: &B::Tx,
+        key: &Key<'_>,
+        value: &ZapValue,
+    ) -> Result<()> {
         let hash = key.hash(self.salt(), self.flags);
         let fits = Leaf::chunks_needed(key, value.stored()?.len());
         self.with_room(blocks, tx, hash, fits, &mut |leaf| leaf.update(key, hash, value))
@@ -203,7 +213,9 @@ impl Fat {
         let (low, high): (Vec<_>, Vec<_>) =
             entries.into_iter().partition(|e| e.hash >> (64 - prefix_len) & 1 == 0);
         for (blkid, prefix, entries) in [(sibling, lower | 1, high), (blkid, lower, low)] {
-            blocks.modify(tx, blkid, &mut |bytes| fill(bytes, prefix, prefix_len, &entries, self.key_int_size()))?;
+            blocks.modify(tx, blkid, &mut |bytes| {
+                fill(bytes, prefix, prefix_len, &entries, self.key_int_size())
+            })?;
         }
         let spread = self.header.ptrtbl.shift.get() - u64::from(prefix_len);
         let first = (lower | 1) << spread;
@@ -292,7 +304,14 @@ impl Fat {
         (table.blk.get().saturating_add(index / per_block), (index % per_block) as usize * POINTER_SIZE)
     }
 
-    fn set_pointers<B: Blocks>(&mut self, blocks: &B, tx: &B::Tx, first: u64, nr: u64, leaf: u64) -> Result<()> {
+    fn set_pointers<B: Blocks>(
+        &mut self,
+        blocks: &B,
+        tx: &B::Tx,
+        first: u64,
+        nr: u64,
+        leaf: u64,
+    ) -> Result<()> {
         self.give_up_growth();
         let block_size = blocks.block_size();
         let mut index = first;
@@ -324,7 +343,13 @@ impl Fat {
 }
 
 /// Formats a leaf and fills it with entries that came out of one of the same size.
-fn fill(bytes: &mut [u8], prefix: u64, prefix_len: u32, entries: &[LeafEntry], key_int_size: usize) -> Result<()> {
+fn fill(
+    bytes: &mut [u8],
+    prefix: u64,
+    prefix_len: u32,
+    entries: &[LeafEntry],
+    key_int_size: usize,
+) -> Result<()> {
     format_leaf(bytes, prefix, prefix_len)?;
     let mut leaf = Leaf::open(bytes)?;
     for entry in entries {

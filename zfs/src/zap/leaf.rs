@@ -11,8 +11,8 @@ use crate::{Error, Result};
 use alloc::vec::Vec;
 use ondisk::zap::{
     CHAIN_END, CHUNK_ARRAY, CHUNK_ARRAY_BYTES, CHUNK_ENTRY, CHUNK_FREE, CHUNK_SIZE, LEAF_CD_SORTED,
-    LEAF_HEADER_SIZE, LEAF_MAGIC, RawLeafArray, RawLeafEntry, RawLeafFree, RawLeafHeader, ZBT_LEAF, leaf_chunks,
-    leaf_chunks_offset, leaf_hash_entries, leaf_hash_shift,
+    LEAF_HEADER_SIZE, LEAF_MAGIC, RawLeafArray, RawLeafEntry, RawLeafFree, RawLeafHeader, ZBT_LEAF,
+    leaf_chunks, leaf_chunks_offset, leaf_hash_entries, leaf_hash_shift,
 };
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
@@ -50,8 +50,7 @@ impl<B: AsRef<[u8]>> Leaf<B> {
     }
 
     pub(super) fn header(&self) -> Result<RawLeafHeader> {
-        let (header, _) =
-            RawLeafHeader::read_from_prefix(self.bytes.as_ref()).map_err(|_| Error::Damaged)?;
+        let (header, _) = RawLeafHeader::read_from_prefix(self.bytes.as_ref()).map_err(|_| Error::Damaged)?;
         Ok(header)
     }
 
@@ -215,7 +214,13 @@ impl Leaf<&mut [u8]> {
     /// Adds an entry; false when the leaf has no room (nothing is changed then).
     ///
     /// `cd` is chosen, or the given one (when entries move between blocks).
-    pub(super) fn insert(&mut self, key: &Key<'_>, hash: u64, cd: Option<u32>, value: &ZapValue) -> Result<bool> {
+    pub(super) fn insert(
+        &mut self,
+        key: &Key<'_>,
+        hash: u64,
+        cd: Option<u32>,
+        value: &ZapValue,
+    ) -> Result<bool> {
         let stored = value.stored()?;
         if Self::chunks_needed(key, stored.len()) > usize::from(self.header()?.nfree.get()) {
             return Ok(false);
@@ -269,11 +274,6 @@ impl Leaf<&mut [u8]> {
         self.free_array(entry.value_chunk.get(), value_len.div_ceil(CHUNK_ARRAY_BYTES))?;
         self.release(at)?;
         self.change_header(|h| h.nentries.set(h.nentries.get().saturating_sub(1)))
-    }
-
-    /// Starts over as an empty leaf with this prefix.
-    pub(super) fn reset(&mut self, prefix: u64, prefix_len: u32) -> Result<()> {
-        format_leaf(self.bytes, prefix, prefix_len)
     }
 
     /// Empties the hash table and puts every chunk on the free list.

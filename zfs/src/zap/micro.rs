@@ -7,7 +7,9 @@ use super::hash::Key;
 use crate::{Error, Result};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-use ondisk::zap::{MZAP_ENTRY_SIZE, MZAP_MAX_SIZE, MZAP_NAME_SIZE, RawMzapEntry, RawMzapHeader, ZBT_MICRO, ZapFlags};
+use ondisk::zap::{
+    MZAP_ENTRY_SIZE, MZAP_MAX_SIZE, MZAP_NAME_SIZE, RawMzapEntry, RawMzapHeader, ZBT_MICRO, ZapFlags,
+};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 /// What is kept in memory of a micro-ZAP.
@@ -92,7 +94,13 @@ impl Micro {
     }
 
     /// Adds an entry.
-    pub(super) fn insert<B: Blocks>(&mut self, blocks: &B, tx: &B::Tx, name: &[u8], value: u64) -> Result<Inserted> {
+    pub(super) fn insert<B: Blocks>(
+        &mut self,
+        blocks: &B,
+        tx: &B::Tx,
+        name: &[u8],
+        value: u64,
+    ) -> Result<Inserted> {
         if name.len() >= MZAP_NAME_SIZE {
             return Ok(Inserted::NeedsFat);
         }
@@ -115,7 +123,13 @@ impl Micro {
     }
 
     /// Changes the value under `name`.
-    pub(super) fn update<B: Blocks>(&mut self, blocks: &B, tx: &B::Tx, name: &[u8], value: u64) -> Result<()> {
+    pub(super) fn update<B: Blocks>(
+        &mut self,
+        blocks: &B,
+        tx: &B::Tx,
+        name: &[u8],
+        value: u64,
+    ) -> Result<()> {
         let (_, nr) = self.find(&blocks.block(0)?.to_contiguous(), name)?;
         blocks.modify(tx, 0, &mut |bytes| {
             let mut raw = *entry(bytes, nr)?;
