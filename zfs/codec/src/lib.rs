@@ -1,2 +1,20 @@
-//! Placeholder.
+//! Checksums and compression as ZFS frames them.
+//!
+//! Pure functions over bytes: no block pointers, no I/O. Every decoder is bounded by the output it was given and never
+//! panics, whatever the input.
+//!
+//! Vector code is the only unsafe part ([`fletcher`]'s `simd` module). It uses SSE2 unless [`fletcher::use_best`] is
+//! called: in a guest, AVX registers belong to the application and must not be touched on its behalf.
 #![cfg_attr(not(test), no_std)]
+
+extern crate alloc;
+
+pub mod checksum;
+pub mod compress;
+pub mod embedded;
+mod error;
+pub mod fletcher;
+
+pub use checksum::{Hasher, checksum, supports_checksum};
+pub use compress::{compress, compress_level, compress_raw, decompress, supports_compression};
+pub use error::{CodecError, Result};
