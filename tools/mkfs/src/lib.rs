@@ -1,1 +1,15 @@
-//! Placeholder.
+//! From a recipe to an image, and everything that can be done to an image on the host, without root and without
+//! booting anything.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`recipe`] | `image.toml`: parsing, checking, presets |
+//! | [`size`] | sizes as people write them |
+//! | [`tree`] | trees of files, on the host and in images |
+//! | [`pool`] | names of the pool's features and properties |
+#![forbid(unsafe_code)]
+
+pub mod pool;
+pub mod recipe;
+pub mod size;
+pub mod tree;
