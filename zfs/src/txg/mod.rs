@@ -9,6 +9,11 @@
 //! * A hold keeps its group from syncing. Counters are per CPU. The race between taking a hold and closing the group
 //!   is settled by the taker: it counts itself first and looks at the open group again afterwards; if that moved,
 //!   the hold is given back and taken anew. A closer that saw the short-lived count waits for nothing worse than that.
+//! * A transaction joins the new open group only when the last holder of the closed one is gone. Otherwise a writer
+//!   still in the closed group could change a block that a writer of the open group has changed already: its change
+//!   would land in the newer version only, and a crash between the two groups would keep one half of its transaction
+//!   (a file's new size, say) without the other. Transactions are short and hold nothing that a joiner waits for, so
+//!   the price is one short wait per group. It follows that a thread holds at most one transaction at a time.
 //! * Everything here is atomics and wait queues, so that dirty bytes can be given back under any lock.
 //!
 //! | module | holds |
@@ -52,6 +57,8 @@ impl Default for TxgConfig {
 pub struct Txgs {
     config: TxgConfig,
     open: AtomicU64,
+    /// The newest group that may be joined: `open`, or the one before while that drains.
+    joinable: AtomicU64,
     synced: AtomicU64,
     /// Groups up to this one are to be closed as soon as possible.
     wanted: AtomicU64,
@@ -107,6 +114,7 @@ impl Txgs {
         Arc::new(Self {
             config,
             open: AtomicU64::new(first_open.0),
+            joinable: AtomicU64::new(first_open.0),
             synced: AtomicU64::new(first_open.0.saturating_sub(1)),
             wanted: AtomicU64::new(0),
             opened_at: AtomicU64::new(rt::now().0),
@@ -139,11 +147,15 @@ impl Txgs {
         &self.config
     }
 
-    /// Joins the open group. Never blocks.
+    /// Joins the open group, after the last holder of the closed one is gone. The caller holds no transaction.
     pub fn hold_open(self: &Arc<Self>) -> TxgHold {
         let cpu = rt::cpu_id() % self.cpus.len();
         loop {
             let txg = self.open_txg();
+            if self.joinable.load(Ordering::SeqCst) < txg.0 {
+                let is_joinable = || self.joinable.load(Ordering::SeqCst) >= txg.0;
+                self.progress.wait("txg join", || is_joinable().then_some(()));
+            }
             self.cpus[cpu].0[txg.slot()].fetch_add(1, Ordering::SeqCst);
             if self.open_txg() == txg {
                 let is_used = &self.is_used[txg.slot()];
@@ -218,8 +230,9 @@ impl Txgs {
         self.wait_for_reason(open)?;
         self.opened_at.store(rt::now().0, Ordering::Relaxed);
         self.open.store(open.0 + 1, Ordering::SeqCst);
-        self.progress.wake_all();
         self.quiesced.wait("txg quiesce", || (self.nr_holds(open) == 0).then_some(()));
+        self.joinable.store(open.0 + 1, Ordering::SeqCst);
+        self.progress.wake_all();
         Some(open)
     }
 

@@ -27,9 +27,36 @@ fn a_held_group_does_not_sync() {
         rt::yield_now();
     }
     assert_eq!(txgs.synced_txg(), Txg(3));
-    assert_eq!(txgs.hold_open().txg(), Txg(5));
     drop(hold);
     assert_eq!(txgs.wait_synced(Txg(4)), Ok(()));
+    assert_eq!(txgs.hold_open().txg(), Txg(5));
+    txgs.stop();
+    sync.join();
+}
+
+#[test]
+fn the_open_group_is_joined_only_when_the_closed_one_has_drained() {
+    // Else a change made late in the closed group could land in a block's newer version only.
+    let txgs = Txgs::new(Txg(4), config());
+    let old = txgs.hold_open();
+    let sync = sync_thread(&txgs);
+    txgs.kick(Txg(4));
+    while txgs.open_txg() == Txg(4) {
+        rt::yield_now();
+    }
+    let joined = Arc::new(AtomicU64::new(0));
+    let joiner = {
+        let (txgs, joined) = (txgs.clone(), joined.clone());
+        rt::spawn("joiner", move || {
+            let hold = txgs.hold_open();
+            joined.store(hold.txg().0, Ordering::SeqCst);
+        })
+    };
+    rt::sleep(core::time::Duration::from_millis(20));
+    assert_eq!(joined.load(Ordering::SeqCst), 0);
+    drop(old);
+    joiner.join();
+    assert_eq!(joined.load(Ordering::SeqCst), 5);
     txgs.stop();
     sync.join();
 }
