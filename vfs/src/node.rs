@@ -45,6 +45,22 @@ pub trait FileSystem: Send + Sync {
 
     /// A number that tells mounted file systems apart (`st_dev`).
     fn device_id(&self) -> DeviceId;
+
+    /// Which names the name cache may keep.
+    fn name_caching(&self) -> NameCaching {
+        NameCaching::All
+    }
+}
+
+/// Which names of a file system the name cache may keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameCaching {
+    /// All, also that there is none: names change only through the name space.
+    All,
+    /// Those that exist: new ones may appear by themselves.
+    Existing,
+    /// None: names come and go by themselves (procfs).
+    Never,
 }
 
 /// What to make.
@@ -141,7 +157,7 @@ pub struct DirEntry<'a> {
     pub ino: u64,
     /// Type.
     pub kind: FileType,
-    /// Where `readdir` goes on *after* this entry. Stable while the entry exists.
+    /// Where `readdir` goes on *after* this entry: not 0, below `i64::MAX`, stable while the entry exists.
     pub next_cursor: u64,
 }
 
