@@ -1,2 +1,14 @@
-//! Placeholder.
+//! Memory: physical frames, the kernel heap, address spaces.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`frames`] | physical frames |
+//! | [`heap`] | the global allocator |
 #![cfg_attr(not(test), no_std)]
+
+extern crate alloc;
+#[cfg(test)]
+use rt_std as _;
+
+pub mod frames;
+pub mod heap;
