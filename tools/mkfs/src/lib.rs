@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`recipe`] | `image.toml`: parsing, checking, presets |
 //! | [`size`] | sizes as people write them |
+//! | [`source`] | packages, programs, inline files |
 //! | [`tree`] | trees of files, on the host and in images |
 //! | [`pool`] | names of the pool's features and properties |
 #![forbid(unsafe_code)]
@@ -12,4 +13,5 @@
 pub mod pool;
 pub mod recipe;
 pub mod size;
+pub mod source;
 pub mod tree;

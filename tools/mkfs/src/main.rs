@@ -1,1 +1,2 @@
-
+//! The stand-alone command.
+fn main() {}
