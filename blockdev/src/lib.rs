@@ -19,16 +19,27 @@
 //! | [`request`] | requests, completions |
 //! | [`wait`] | [`IoWait`]: submit many, wait once |
 //! | [`error`] | what can go wrong |
+//! | [`partition`] | a window of a device as a device |
+//! | [`gpt`] | GUID partition tables |
+//! | [`middleware`] | devices that wrap another: tracing, faults |
 #![no_std]
+#![forbid(unsafe_code)]
 
 extern crate alloc;
 
 pub mod device;
 pub mod error;
+pub mod gpt;
+pub mod middleware;
+pub mod partition;
 pub mod request;
 pub mod wait;
 
 pub use device::{BlockDevice, DiscardLimits, Geometry, QueueFull, WriteCache};
 pub use error::Error;
+pub use partition::Partition;
 pub use request::{Complete, Completion, Done, Op, Request};
 pub use wait::IoWait;
+
+#[cfg(test)]
+mod tests;
