@@ -1,147 +1,458 @@
-//! Objects.
+//! [`Dnode`]: an object in memory.
+//!
+//! What it is: one structure shared by everyone who uses the object; blocks hang off it as buffers. What it is not:
+//! it does not interpret content.
+//!
+//! Three kinds of state, each with its own rule:
+//! * *open state* (bonus, block size, spill, highest block...): what the newest transaction sees, in versions by
+//!   group ([`Versions`]), behind `open`;
+//! * *phys*: what the disk has, behind `phys`; only the sync thread changes it;
+//! * *blocks*: buffers, each with its own lock; block pointers live in indirect buffers and `phys`, which only the
+//!   sync thread changes.
+//!
+//! The race between readers that look up a pointer and the sync thread that replaces it is closed by `epoch`: the sync
+//! thread moves it on after publishing pointers and before a buffer may be evicted. A reader takes it before the
+//! lookup, and looks again with the buffer locked: if it moved, the pointer may be old and the reader starts over.
+//! Without this, an old indirect block could be read back into memory and later written out as if it were new.
+use super::config::NewObject;
+use super::dbuf::Dbuf;
+use super::objset::Objset;
+use super::phys::Phys;
+use super::prefetch::Streams;
+use super::ranges::RangeSet;
+use super::tree::DbufTree;
 use super::tx::DmuTx;
+use super::versions::Versions;
+use crate::zio::Storage;
 use crate::{Error, Result};
-use abd::{Abd, PageRef};
-use alloc::sync::Arc;
+use abd::Abd;
+use alloc::boxed::Box;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
-use ondisk::{Checksum, Compression, DmuType, ObjectId};
+use core::fmt;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use once_cell::race::OnceBox;
+use ondisk::dnode::{DNODE_CORE_SIZE, DNODE_SHIFT, DnodePhys, LEVELS_MAX};
+use ondisk::{BlkPtr, Bookmark, Checksum, Compression, DmuType, ObjectId, Txg};
+use rt::Mutex;
+use smallvec::SmallVec;
 
-/// A piece of what is read.
-#[derive(Debug)]
-pub enum Piece<'a> {
-    /// Bytes.
-    Data(&'a [u8]),
-    /// That many zeroes.
-    Zeroes(usize),
+use crate::txg::TXG_SLOTS;
+use crate::vdev::Priority;
+
+/// What a spill block holds.
+#[derive(Clone, Debug)]
+pub(super) enum Spill {
+    None,
+    OnDisk,
+    Data(Abd),
 }
 
-/// What to look for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seek {
-    /// Data.
-    Data,
-    /// A hole.
-    Hole,
+/// What the newest transaction sees, blocks apart.
+#[derive(Clone, Debug)]
+pub(super) struct Open {
+    pub(super) kind: DmuType,
+    pub(super) bonus_kind: DmuType,
+    pub(super) bonus: Vec<u8>,
+    pub(super) block_size: u32,
+    pub(super) indirect_shift: u8,
+    pub(super) nr_blkptr: u8,
+    pub(super) slots: u8,
+    pub(super) max_blkid: u64,
+    pub(super) checksum: Checksum,
+    pub(super) compress: Compression,
+    pub(super) spill: Spill,
+    /// The group that last changed `spill`.
+    pub(super) spill_changed_in: Txg,
+    pub(super) is_free: bool,
 }
+
+impl Open {
+    fn of(phys: &Phys) -> Self {
+        let core: &DnodePhys = &phys.core;
+        Self {
+            kind: core.kind,
+            bonus_kind: core.bonus_kind,
+            bonus: phys.bonus.clone(),
+            block_size: core.block_size,
+            indirect_shift: core.indirect_shift,
+            nr_blkptr: core.nr_blkptr,
+            slots: core.slots,
+            max_blkid: core.max_blkid,
+            checksum: core.checksum,
+            compress: core.compress,
+            spill: if phys.spill.is_hole() { Spill::None } else { Spill::OnDisk },
+            spill_changed_in: Txg::ZERO,
+            is_free: false,
+        }
+    }
+
+    /// Room for bonus, with or without a spill block.
+    fn bonus_max(&self, has_spill: bool) -> usize {
+        let nr_pointers = usize::from(self.nr_blkptr) + usize::from(has_spill);
+        let size = usize::from(self.slots) << DNODE_SHIFT;
+        size.saturating_sub(DNODE_CORE_SIZE + nr_pointers * ondisk::blkptr::BLKPTR_SIZE)
+    }
+
+    fn has_spill(&self) -> bool {
+        !matches!(self.spill, Spill::None)
+    }
+}
+
+type UserState = Arc<dyn Any + Send + Sync>;
 
 /// An object.
-#[derive(Debug)]
 pub struct Dnode {
     id: ObjectId,
+    me: Weak<Self>,
+    objset: Weak<Objset>,
+    objset_id: u64,
+    pub(super) storage: Arc<Storage>,
+    /// Mirrors of the open state for paths that take no lock.
+    block_size: AtomicU32,
+    max_blkid: AtomicU64,
+    /// Used since the dnode cache last looked.
+    pub(super) is_referenced: AtomicBool,
+    pub(super) open: Mutex<Versions<Open>, 700>,
+    /// Ranges of blocks freed by groups that are not synced.
+    pub(super) frees: Mutex<SmallVec<[(Txg, RangeSet); 1]>, 760>,
+    pub(super) nr_frees: AtomicUsize,
+    pub(super) phys: Mutex<Phys, 770>,
+    pub(super) epoch: AtomicU64,
+    data: DbufTree,
+    indirect: OnceBox<[OnceBox<DbufTree>; LEVELS_MAX as usize]>,
+    /// The group for which the object stands on its object set's list of dirty ones, by slot.
+    pub(super) listed: [AtomicU64; TXG_SLOTS],
+    /// Data blocks changed, by slot.
+    pub(super) dirty_blocks: Mutex<[Vec<Arc<Dbuf>>; TXG_SLOTS], 780>,
+    pub(super) streams: Streams,
+    user: Mutex<SmallVec<[UserState; 1]>>,
 }
 
-#[expect(missing_docs, clippy::missing_errors_doc, reason = "interface first")]
 impl Dnode {
+    pub(super) fn new(
+        id: ObjectId,
+        objset: &Weak<Objset>,
+        facts: (u64, Arc<Storage>),
+        phys: Phys,
+    ) -> Arc<Self> {
+        let (objset_id, storage) = facts;
+        let open = Open::of(&phys);
+        Arc::new_cyclic(|me| Self {
+            id,
+            me: me.clone(),
+            objset: objset.clone(),
+            objset_id,
+            storage,
+            block_size: AtomicU32::new(open.block_size),
+            max_blkid: AtomicU64::new(open.max_blkid),
+            is_referenced: AtomicBool::new(true),
+            open: Mutex::new(Versions::new(open)),
+            frees: Mutex::new(SmallVec::new()),
+            nr_frees: AtomicUsize::new(0),
+            phys: Mutex::new(phys),
+            epoch: AtomicU64::new(0),
+            data: DbufTree::new(),
+            indirect: OnceBox::new(),
+            listed: [const { AtomicU64::new(0) }; TXG_SLOTS],
+            dirty_blocks: Mutex::new([const { Vec::new() }; TXG_SLOTS]),
+            streams: Streams::new(),
+            user: Mutex::new(SmallVec::new()),
+        })
+    }
+
+    /// Sets what [`super::phys::new_core`] does not know of a new object.
+    pub(super) fn start_bonus(&self, new: &NewObject) {
+        self.open.lock().for_each(|open| open.bonus.resize(usize::from(new.bonus_len), 0));
+    }
+
+    pub(super) fn weak(&self) -> &Weak<Self> {
+        &self.me
+    }
+
+    /// # Errors
+    /// `Invalid` when the object set is closed.
+    pub(super) fn objset(&self) -> Result<Arc<Objset>> {
+        self.objset.upgrade().ok_or(Error::Invalid)
+    }
+
+    /// The buffers of a level.
+    pub(super) fn level(&self, level: u8) -> &DbufTree {
+        if level == 0 {
+            return &self.data;
+        }
+        let levels = self.indirect.get_or_init(|| Box::new([const { OnceBox::new() }; LEVELS_MAX as usize]));
+        levels[usize::from(level).min(levels.len() - 1)].get_or_init(|| Box::new(DbufTree::new()))
+    }
+
+    pub(super) fn bookmark(&self, level: u8, blkid: u64) -> Bookmark {
+        Bookmark::new(self.objset_id, self.id, i64::from(level), blkid)
+    }
+
+    /// Its number.
     pub fn id(&self) -> ObjectId {
         self.id
     }
+
+    /// Its type.
     pub fn kind(&self) -> DmuType {
-        DmuType::NONE
+        self.open.lock().current().kind
     }
+
+    /// Size of a data block, bytes.
+    #[inline]
     pub fn block_size(&self) -> u32 {
-        0
+        self.block_size.load(Ordering::Acquire)
     }
+
+    pub(super) fn store_block_size(&self, bytes: u32) {
+        self.block_size.store(bytes, Ordering::Release);
+    }
+
+    /// log2 of the size of an indirect block.
     pub fn indirect_shift(&self) -> u8 {
-        0
+        self.open.lock().current().indirect_shift
     }
+
+    /// Highest block that was ever written (and not cut off since).
+    #[inline]
     pub fn max_blkid(&self) -> u64 {
-        0
+        self.max_blkid.load(Ordering::Acquire)
     }
+
+    pub(super) fn store_max_blkid(&self, blkid: u64) {
+        self.max_blkid.store(blkid, Ordering::Release);
+    }
+
+    /// Slots of 512 bytes the dnode takes.
     pub fn slots(&self) -> u8 {
-        0
+        self.open.lock().current().slots
     }
+
+    /// Type of the bonus.
     pub fn bonus_kind(&self) -> DmuType {
-        DmuType::NONE
+        self.open.lock().current().bonus_kind
     }
+
+    /// Length of the bonus.
     pub fn bonus_len(&self) -> u16 {
-        0
+        self.open.lock().current().bonus.len() as u16
     }
+
+    /// Room for bonus as things stand; a spill block takes 128 bytes of it.
     pub fn bonus_max(&self) -> usize {
-        0
+        let open = self.open.lock();
+        open.current().bonus_max(open.current().has_spill())
     }
+
+    /// There is a spill block.
     pub fn has_spill(&self) -> bool {
-        false
+        self.open.lock().current().has_spill()
     }
+
+    /// Bytes on disk, as of the newest synced group.
     pub fn used_bytes(&self) -> u64 {
-        0
+        self.phys.lock().core.used
     }
-    pub fn read(
-        self: &Arc<Self>,
-        _offset: u64,
-        _len: usize,
-        _sink: &mut dyn FnMut(Piece<'_>) -> Result<()>,
-    ) -> Result<()> {
-        Err(Error::Unsupported)
+
+    /// It has been freed (in a transaction that may not be synced).
+    pub fn is_free(&self) -> bool {
+        self.open.lock().current().is_free
     }
-    pub fn read_vec(self: &Arc<Self>, _offset: u64, _len: usize) -> Result<Vec<u8>> {
-        Err(Error::Unsupported)
+
+    /// Compression of its blocks; `Inherit`: the object set's.
+    pub fn compress(&self) -> Compression {
+        self.open.lock().current().compress
     }
-    pub fn read_exact(self: &Arc<Self>, _offset: u64, _out: &mut [u8]) -> Result<()> {
-        Err(Error::Unsupported)
+
+    /// Shows the bonus.
+    pub fn bonus(&self, look: &mut dyn FnMut(&[u8])) {
+        look(&self.open.lock().current().bonus);
     }
-    pub fn write(
-        self: &Arc<Self>,
-        _tx: &DmuTx,
-        _offset: u64,
-        _len: usize,
-        _source: &mut dyn FnMut(&mut [u8]) -> Result<()>,
-    ) -> Result<usize> {
-        Err(Error::Unsupported)
-    }
-    pub fn write_slice(self: &Arc<Self>, _tx: &DmuTx, _offset: u64, _bytes: &[u8]) -> Result<()> {
-        Err(Error::Unsupported)
-    }
-    pub fn block(self: &Arc<Self>, _blkid: u64) -> Result<Abd> {
-        Err(Error::Unsupported)
-    }
-    pub fn modify_block(
-        self: &Arc<Self>,
-        _tx: &DmuTx,
-        _blkid: u64,
-        _change: &mut dyn FnMut(&mut Abd) -> Result<()>,
-    ) -> Result<()> {
-        Err(Error::Unsupported)
-    }
-    pub fn set_block(self: &Arc<Self>, _tx: &DmuTx, _blkid: u64, _content: Abd) -> Result<()> {
-        Err(Error::Unsupported)
-    }
-    pub fn free_range(self: &Arc<Self>, _tx: &DmuTx, _offset: u64, _len: u64) -> Result<()> {
-        Err(Error::Unsupported)
-    }
-    pub fn next_offset(self: &Arc<Self>, _offset: u64, _what: Seek) -> Result<Option<u64>> {
-        Err(Error::Unsupported)
-    }
-    pub fn prefetch(self: &Arc<Self>, _offset: u64, _len: u64) {}
-    pub fn page(self: &Arc<Self>, _offset: u64) -> Result<Option<PageRef>> {
-        Err(Error::Unsupported)
-    }
-    pub fn bonus(&self, _look: &mut dyn FnMut(&[u8])) {}
+
+    /// A copy of the bonus.
     pub fn bonus_vec(&self) -> Vec<u8> {
-        Vec::new()
+        self.open.lock().current().bonus.clone()
     }
-    pub fn set_bonus(self: &Arc<Self>, _tx: &DmuTx, _change: &mut dyn FnMut(&mut Vec<u8>)) -> Result<()> {
-        Err(Error::Unsupported)
+
+    /// Changes the bonus; its length may change with it.
+    ///
+    /// # Errors
+    /// `TooLarge` when it does not fit (it is then unchanged), `NotFound` when the object is freed.
+    pub fn set_bonus(&self, tx: &DmuTx, change: &mut dyn FnMut(&mut Vec<u8>)) -> Result<()> {
+        self.change_open(tx, |open| {
+            let mut bonus = open.bonus.clone();
+            change(&mut bonus);
+            if bonus.len() > open.bonus_max(open.has_spill()) {
+                return Err(Error::TooLarge);
+            }
+            open.bonus = bonus;
+            Ok(())
+        })
     }
-    pub fn set_bonus_kind(self: &Arc<Self>, _tx: &DmuTx, _kind: DmuType) -> Result<()> {
-        Err(Error::Unsupported)
+
+    /// Changes the type of the bonus.
+    ///
+    /// # Errors
+    /// `NotFound` when the object is freed.
+    pub fn set_bonus_kind(&self, tx: &DmuTx, kind: DmuType) -> Result<()> {
+        self.change_open(tx, |open| {
+            open.bonus_kind = kind;
+            Ok(())
+        })
     }
-    pub fn spill(self: &Arc<Self>) -> Result<Option<Abd>> {
-        Err(Error::Unsupported)
+
+    /// Sets the compression of blocks written from now on; `Inherit`: the object set's.
+    ///
+    /// # Errors
+    /// `NotFound` when the object is freed.
+    pub fn set_compress(&self, tx: &DmuTx, compress: Compression) -> Result<()> {
+        self.change_open(tx, |open| {
+            open.compress = compress;
+            Ok(())
+        })
     }
-    pub fn set_spill(self: &Arc<Self>, _tx: &DmuTx, _bytes: Option<&[u8]>) -> Result<()> {
-        Err(Error::Unsupported)
+
+    /// Sets the checksum of blocks written from now on; `Inherit`: the object set's.
+    ///
+    /// # Errors
+    /// `NotFound` when the object is freed.
+    pub fn set_checksum(&self, tx: &DmuTx, checksum: Checksum) -> Result<()> {
+        self.change_open(tx, |open| {
+            open.checksum = checksum;
+            Ok(())
+        })
     }
-    pub fn set_block_size(self: &Arc<Self>, _tx: &DmuTx, _bytes: u32, _indirect_shift: u8) -> Result<()> {
-        Err(Error::Unsupported)
+
+    /// The spill block's content; its length is a multiple of 512.
+    ///
+    /// # Errors
+    /// `Io`, `Checksum`, `Damaged`.
+    pub fn spill(&self) -> Result<Option<Abd>> {
+        loop {
+            match &self.open.lock().current().spill {
+                Spill::None => return Ok(None),
+                Spill::Data(abd) => return Ok(Some(abd.clone())),
+                Spill::OnDisk => {}
+            }
+            let bp = self.phys.lock().spill;
+            if bp.is_hole() {
+                return Err(Error::Damaged);
+            }
+            let bookmark = self.bookmark(0, Bookmark::SPILL_BLKID);
+            let data = self.storage.read(&bp, bookmark, Priority::SyncRead)?.abd().clone();
+            let mut open = self.open.lock();
+            // Kept only if nothing changed meanwhile: the pointer may have been replaced otherwise.
+            if matches!(open.current().spill, Spill::OnDisk) && self.phys.lock().spill == bp {
+                open.for_each(|o| {
+                    if matches!(o.spill, Spill::OnDisk) {
+                        o.spill = Spill::Data(data.clone());
+                    }
+                });
+                return Ok(Some(data));
+            }
+        }
     }
-    pub fn set_compress(self: &Arc<Self>, _tx: &DmuTx, _compress: Compression) -> Result<()> {
-        Err(Error::Unsupported)
+
+    /// Replaces the spill block (its length is rounded up to a multiple of 512) or removes it.
+    ///
+    /// # Errors
+    /// `TooLarge` when the bonus leaves no room for the pointer or the block is above 128 KiB, `NotFound` when the
+    /// object is freed.
+    pub fn set_spill(&self, tx: &DmuTx, bytes: Option<&[u8]>) -> Result<()> {
+        if bytes.is_some_and(|b| b.len() > ondisk::blkptr::OLD_MAX_BLOCK_SIZE as usize) {
+            return Err(Error::TooLarge);
+        }
+        self.change_open(tx, |open| {
+            if bytes.is_some() && open.bonus.len() > open.bonus_max(true) {
+                return Err(Error::TooLarge);
+            }
+            open.spill = bytes.map_or(Spill::None, |bytes| {
+                let mut abd = abd::AbdMut::zeroed(bytes.len().max(1).next_multiple_of(512));
+                abd.write_at(0, bytes);
+                Spill::Data(abd.freeze())
+            });
+            open.spill_changed_in = tx.txg();
+            Ok(())
+        })
     }
-    pub fn set_checksum(self: &Arc<Self>, _tx: &DmuTx, _checksum: Checksum) -> Result<()> {
-        Err(Error::Unsupported)
-    }
+
+    /// State that lives as long as the object stays in memory; made at first use. One value for each type.
     pub fn user<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Arc<T> {
-        Arc::new(make())
+        let find = |states: &SmallVec<[UserState; 1]>| {
+            states.iter().find_map(|s| Arc::downcast::<T>(s.clone()).ok())
+        };
+        if let Some(found) = find(&self.user.lock()) {
+            return found;
+        }
+        // Made without the lock: making it may read the object.
+        let made = Arc::new(make());
+        let mut states = self.user.lock();
+        find(&states).unwrap_or_else(|| {
+            states.push(made.clone());
+            made
+        })
+    }
+
+    /// Changes the open state in a transaction.
+    pub(super) fn change_open<R>(
+        &self,
+        tx: &DmuTx,
+        change: impl FnOnce(&mut Open) -> Result<R>,
+    ) -> Result<R> {
+        self.mark_dirty(tx)?;
+        let mut open = self.open.lock();
+        let open = open.change_in(tx.txg())?;
+        if open.is_free {
+            return Err(Error::NotFound);
+        }
+        change(open)
+    }
+
+    /// Puts the object on the list of those that change in the transaction's group, and sets the previous group's
+    /// state aside.
+    ///
+    /// # Errors
+    /// `Invalid` when a newer group has changed it already or the object set is closed, `NotFound` when it is freed.
+    #[inline]
+    pub(super) fn mark_dirty(&self, tx: &DmuTx) -> Result<()> {
+        let txg = tx.txg();
+        if self.listed[txg.slot()].load(Ordering::Acquire) == txg.0 {
+            return Ok(());
+        }
+        self.list(txg)
+    }
+
+    #[cold]
+    fn list(&self, txg: Txg) -> Result<()> {
+        let objset = self.objset()?;
+        let mut open = self.open.lock();
+        if open.current().is_free {
+            return Err(Error::NotFound);
+        }
+        if self.listed[txg.slot()].load(Ordering::Acquire) != txg.0 {
+            open.change_in(txg)?;
+            objset.add_dirty(txg, self);
+            self.listed[txg.slot()].store(txg.0, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Something unsynced is known of it.
+    pub(super) fn is_dirty(&self) -> bool {
+        self.listed.iter().any(|l| l.load(Ordering::Acquire) != 0)
+    }
+
+    /// The pointer of the block at the top of `level`, out of the dnode itself; a hole beyond the last pointer.
+    pub(super) fn root_pointer(phys: &Phys, index: u64) -> BlkPtr {
+        let nr = usize::from(phys.core.nr_blkptr);
+        usize::try_from(index).ok().filter(|i| *i < nr).map_or(BlkPtr::HOLE, |i| phys.blkptrs[i])
+    }
+}
+
+impl fmt::Debug for Dnode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Dnode({}:{})", self.objset_id, self.id)
     }
 }

@@ -1,0 +1,165 @@
+//! A buffer: the content of one block, as the newest transaction sees it and as each group in flight will write it.
+//!
+//! Invariants:
+//! * `content` is the newest; a group that is no longer the newest has its own, set aside before a newer one changed
+//!   it. Pages are shared between the two until one of them is written (`Abd` copies on write), so a write never
+//!   waits for a sync and never changes what a sync is writing.
+//! * A buffer with unsynced changes is in its tree and stays there: the disk does not know its content yet.
+//! * Whoever locks a buffer looks at `is_gone` first. It was taken out of the tree between lookup and lock if so, and
+//!   a change made to it would be lost.
+use super::dnode::Dnode;
+use crate::arc::{ArcBuf, Holder};
+use crate::{Error, Result};
+use abd::Abd;
+use alloc::boxed::Box;
+use alloc::sync::Weak;
+use core::fmt;
+use ondisk::Txg;
+use rt::Mutex;
+use smallvec::SmallVec;
+
+/// What is known of a block's content.
+#[derive(Clone, Debug)]
+pub(super) enum Content {
+    /// Nothing: it is on disk.
+    Absent,
+    /// Zeroes.
+    Hole,
+    /// These bytes.
+    Data(Abd),
+}
+
+/// One group's changes.
+#[derive(Debug)]
+struct Change {
+    txg: Txg,
+    /// What the group left behind, once a newer one has changed the block; until then it is the newest content.
+    set_aside: Option<Box<Content>>,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) content: Content,
+    /// The cache's reference for `content`, when that is what the disk has.
+    pub(super) arc: Option<ArcBuf>,
+    /// Unsynced groups that changed the block, oldest first.
+    changes: SmallVec<[Change; 1]>,
+    /// An indirect block that the sync thread has changed and not written yet.
+    pub(super) is_sync_dirty: bool,
+    pub(super) is_gone: bool,
+}
+
+impl State {
+    /// There is nothing here that could not be had from the disk.
+    pub(super) fn is_clean(&self) -> bool {
+        self.changes.is_empty() && !self.is_sync_dirty
+    }
+
+    /// The newest group with unsynced changes.
+    pub(super) fn newest_change(&self) -> Option<Txg> {
+        self.changes.last().map(|c| c.txg)
+    }
+
+    pub(super) fn is_changed_in(&self, txg: Txg) -> bool {
+        self.changes.iter().any(|c| c.txg == txg)
+    }
+
+    /// Notes that `txg` is about to change the content. True if it had not changed it before.
+    ///
+    /// # Errors
+    /// `Invalid` when a newer group has changed it already.
+    pub(super) fn change_in(&mut self, txg: Txg) -> Result<bool> {
+        if let Some(last) = self.changes.last_mut() {
+            if last.txg == txg {
+                return Ok(false);
+            }
+            if last.txg > txg {
+                return Err(Error::Invalid);
+            }
+            last.set_aside = Some(Box::new(self.content.clone()));
+        }
+        self.changes.push(Change { txg, set_aside: None });
+        self.arc = None;
+        Ok(true)
+    }
+
+    pub(super) fn has_older_changes(&self, txg: Txg) -> bool {
+        self.changes.iter().any(|c| c.txg < txg)
+    }
+
+    /// What `txg` is to write.
+    pub(super) fn content_of(&self, txg: Txg) -> Option<Content> {
+        let change = self.changes.iter().find(|c| c.txg == txg)?;
+        Some(change.set_aside.as_deref().unwrap_or(&self.content).clone())
+    }
+
+    /// Forgets that `txg` changed the block. True if nothing newer changed it: the content is then the disk's (after
+    /// a sync) or must be put right by the caller (after a change that is to have no effect).
+    pub(super) fn forget(&mut self, txg: Txg) -> bool {
+        let is_newest = self.changes.last().is_some_and(|c| c.txg == txg);
+        self.changes.retain(|c| c.txg != txg);
+        is_newest
+    }
+}
+
+/// A buffer.
+pub(super) struct Dbuf {
+    dnode: Weak<Dnode>,
+    level: u8,
+    blkid: u64,
+    pub(super) state: Mutex<State, 750>,
+}
+
+impl Dbuf {
+    pub(super) fn new(dnode: Weak<Dnode>, level: u8, blkid: u64) -> Self {
+        let state = State {
+            content: Content::Absent,
+            arc: None,
+            changes: SmallVec::new(),
+            is_sync_dirty: false,
+            is_gone: false,
+        };
+        Self { dnode, level, blkid, state: Mutex::new(state) }
+    }
+
+    pub(super) fn level(&self) -> u8 {
+        self.level
+    }
+
+    pub(super) fn blkid(&self) -> u64 {
+        self.blkid
+    }
+
+    /// The content, if it is in memory.
+    #[inline]
+    pub(super) fn peek(&self) -> Content {
+        let state = self.state.lock();
+        if let Some(arc) = &state.arc {
+            arc.touch();
+        }
+        state.content.clone()
+    }
+}
+
+impl Holder for Dbuf {
+    fn try_evict(&self) -> bool {
+        let Some(dnode) = self.dnode.upgrade() else { return true };
+        let Some(mut state) = self.state.try_lock() else { return false };
+        if !state.is_clean() {
+            return false;
+        }
+        state.is_gone = true;
+        let content = core::mem::replace(&mut state.content, Content::Absent);
+        let arc = state.arc.take();
+        drop(state);
+        dnode.level(self.level).remove(self.blkid, self);
+        drop((content, arc));
+        true
+    }
+}
+
+impl fmt::Debug for Dbuf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Dbuf(level {}, block {})", self.level, self.blkid)
+    }
+}
