@@ -15,3 +15,6 @@ pub mod recipe;
 pub mod size;
 pub mod source;
 pub mod tree;
+
+// The host's threads and clocks; linking it is all there is to do.
+use rt_std as _;

@@ -275,10 +275,11 @@ fn create(directory: &VnodeRef, name: &[u8], kind: &Kind, meta: &Meta) -> Result
         Kind::HardLink(_) => bail!("a link is not made anew"),
     };
     let cred = Cred { uid: meta.uid, gid: meta.gid };
-    match directory.create(name, node, meta.perm, cred) {
+    let perm = if matches!(kind, Kind::Symlink(_)) { 0o777 } else { meta.perm };
+    match directory.create(name, node, perm, cred) {
         Err(Error::Exists) => {
             directory.unlink(name).context("replace")?;
-            Ok(directory.create(name, node, meta.perm, cred)?)
+            Ok(directory.create(name, node, perm, cred)?)
         }
         other => Ok(other?),
     }
@@ -286,6 +287,9 @@ fn create(directory: &VnodeRef, name: &[u8], kind: &Kind, meta: &Meta) -> Result
 
 /// Links, and leaves the target's times as they were.
 fn link(directory: &VnodeRef, name: &[u8], target: &VnodeRef) -> Result<()> {
+    if directory.fs().device_id() != target.fs().device_id() {
+        bail!(Error::CrossDevice);
+    }
     let attr = target.getattr()?;
     match directory.link(name, target) {
         Err(Error::Exists) => {
