@@ -79,7 +79,8 @@ pub(crate) const OFFSET_KERNEL_STACK: usize = offset_of!(CpuBlock, kernel_stack_
 pub(crate) const OFFSET_SCRATCH: usize = offset_of!(CpuBlock, scratch);
 pub(crate) const OFFSET_CURRENT: usize = offset_of!(CpuBlock, current);
 const OFFSET_PREEMPT: usize = offset_of!(CpuBlock, preempt);
-const OFFSET_ID: usize = offset_of!(CpuBlock, id);
+/// Where the number of the CPU lies from GS base: the vDSO reads it too.
+pub const OFFSET_ID: usize = offset_of!(CpuBlock, id);
 const OFFSET_SCHED: usize = offset_of!(CpuBlock, sched_slot);
 const OFFSET_HEAP: usize = offset_of!(CpuBlock, heap_slot);
 pub(crate) const OFFSET_WORK: usize = offset_of!(ThreadHead, work);

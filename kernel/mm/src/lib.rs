@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`frames`] | physical frames |
 //! | [`heap`] | the global allocator |
+//! | [`space`] | address spaces: mapping, faults, copy-on-write |
 #![cfg_attr(not(test), no_std)]
 
 extern crate alloc;
@@ -12,3 +13,4 @@ use rt_std as _;
 
 pub mod frames;
 pub mod heap;
+pub mod space;

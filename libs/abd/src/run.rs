@@ -114,6 +114,24 @@ impl PageRef {
     pub fn as_ptr(&self) -> *const u8 {
         self.bytes().as_ptr()
     }
+
+    /// Gives the reference away as one word, for tables that know the page's address by other means.
+    pub fn into_raw(self) -> NonNull<()> {
+        let raw = self.run.0.cast();
+        core::mem::forget(self);
+        raw
+    }
+
+    /// Takes a reference back.
+    ///
+    /// # Safety
+    /// 1. `raw` came from [`PageRef::into_raw`] of a page at the address `page`.
+    /// 2. It is used once.
+    pub unsafe fn from_raw(raw: NonNull<()>, page: *const u8) -> Self {
+        let run = Run(raw.cast());
+        let offset = page.addr() - run.header().data.addr().get();
+        Self { run, offset }
+    }
 }
 
 impl fmt::Debug for PageRef {
