@@ -1,6 +1,28 @@
-//! Free space: which bytes of the vdevs may be written next.
+//! Free space: which bytes of the vdevs may be written next, and how that is remembered.
+//!
+//! What it is: metaslabs (equal pieces of each vdev) with their free ranges in memory and their space maps, MOS
+//! objects that log allocations and frees. What it is not: it knows no block pointers and does no I/O of its own.
+//!
+//! Invariants:
+//! 1. Space is allocatable only if no transaction group that could still become the pool's state refers to it: see
+//!    the life of space in `metaslab`.
+//! 2. At the end of a transaction group's passes the space maps say exactly what its blocks occupy, the space maps' own
+//!    blocks included: see `sync` for why the passes end.
+//! 3. Allocation depends only on the order of calls: same calls, same places.
+mod allocator;
+mod load;
+mod log;
+#[expect(clippy::module_inception, reason = "the structure has the name of its concept")]
+mod metaslab;
 mod range_tree;
+mod space_map;
 mod store;
+mod sync;
 
+pub(crate) use allocator::Allocator;
+pub use log::{LogIndex, UnflushedLogs};
 pub use range_tree::RangeTree;
 pub use store::{MosStore, NewMapObject};
+
+#[cfg(test)]
+mod tests;

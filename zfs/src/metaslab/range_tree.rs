@@ -6,25 +6,41 @@
 use crate::{Error, Result};
 use alloc::collections::{BTreeMap, BTreeSet};
 
+/// Buckets of a histogram of lengths: one for each power of two.
+pub const NR_BUCKETS: usize = 64;
+
 /// A set of byte ranges.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RangeTree {
     /// Start -> end.
     by_offset: BTreeMap<u64, u64>,
     /// (length, start); `None` for trees that are never searched by size.
     by_size: Option<BTreeSet<(u64, u64)>>,
     bytes: u64,
+    /// Ranges by log2 of their length, rounded down.
+    histogram: [u32; NR_BUCKETS],
+}
+
+impl Default for RangeTree {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl RangeTree {
     /// An empty tree without size index.
     pub const fn new() -> Self {
-        Self { by_offset: BTreeMap::new(), by_size: None, bytes: 0 }
+        Self { by_offset: BTreeMap::new(), by_size: None, bytes: 0, histogram: [0; NR_BUCKETS] }
     }
 
     /// An empty tree that can be searched by size.
     pub const fn with_sizes() -> Self {
-        Self { by_offset: BTreeMap::new(), by_size: Some(BTreeSet::new()), bytes: 0 }
+        Self {
+            by_offset: BTreeMap::new(),
+            by_size: Some(BTreeSet::new()),
+            bytes: 0,
+            histogram: [0; NR_BUCKETS],
+        }
     }
 
     /// Sum of the ranges' lengths.
@@ -40,6 +56,11 @@ impl RangeTree {
     /// Whether there is no range.
     pub fn is_empty(&self) -> bool {
         self.by_offset.is_empty()
+    }
+
+    /// Ranges by log2 of their length, rounded down.
+    pub const fn histogram(&self) -> &[u32; NR_BUCKETS] {
+        &self.histogram
     }
 
     /// The ranges as (start, length), by offset.
@@ -172,6 +193,7 @@ impl RangeTree {
             sizes.clear();
         }
         self.bytes = 0;
+        self.histogram = [0; NR_BUCKETS];
     }
 
     fn end_of(start: u64, len: u64) -> Result<u64> {
@@ -179,12 +201,14 @@ impl RangeTree {
     }
 
     fn note_size(&mut self, start: u64, end: u64) {
+        self.histogram[(end - start).ilog2() as usize] += 1;
         if let Some(sizes) = &mut self.by_size {
             sizes.insert((end - start, start));
         }
     }
 
     fn forget_size(&mut self, start: u64, end: u64) {
+        self.histogram[(end - start).ilog2() as usize] -= 1;
         if let Some(sizes) = &mut self.by_size {
             sizes.remove(&(end - start, start));
         }
@@ -244,6 +268,8 @@ mod tests {
                 prop_assert_eq!(tree.bytes(), model.iter().filter(|b| **b).count() as u64);
                 prop_assert_eq!(tree.iter().collect::<Vec<_>>(), expected.clone());
                 prop_assert_eq!(tree.max_len(), expected.iter().map(|r| r.1).max().unwrap_or(0));
+                let in_buckets = |bucket| expected.iter().filter(|r| r.1.ilog2() == bucket).count() as u32;
+                prop_assert!((0..8).all(|bucket| tree.histogram()[bucket as usize] == in_buckets(bucket)));
                 let best = expected.iter().filter(|r| r.1 >= l).min_by_key(|r| (r.1, r.0)).map(|r| r.0);
                 prop_assert_eq!(tree.best_fit(l), best);
                 let first = expected.iter().find(|r| r.0.max(s) + l <= r.0 + r.1).map(|r| r.0.max(s));

@@ -1,0 +1,348 @@
+use super::*;
+use crate::event::EventLog;
+use crate::vdev::{Vdev, VdevKind, VdevSpec, layout};
+use crate::zio::{Format, Storage, StorageConfig, SyncCtx};
+use crate::{Error, Result};
+use blockdev_host::MemDisk;
+use ondisk::{Bookmark, DmuType, Dva, ObjectId, Txg};
+use proptest::prelude::*;
+use rt_std as _;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+/// Objects in memory.
+#[derive(Default)]
+struct FakeMos(Mutex<BTreeMap<u64, Object>>);
+
+struct Object {
+    new: NewMapObject,
+    data: Vec<u8>,
+    bonus: Vec<u8>,
+}
+
+impl FakeMos {
+    fn with<R>(&self, object: ObjectId, f: impl FnOnce(&mut Object) -> R) -> Result<R> {
+        self.0.lock().unwrap().get_mut(&object.0).map(f).ok_or(Error::NotFound)
+    }
+}
+
+impl MosStore for FakeMos {
+    fn read(&self, object: ObjectId, offset: u64, len: usize) -> Result<Vec<u8>> {
+        self.with(object, |o| {
+            (0..len).map(|i| o.data.get(offset as usize + i).copied().unwrap_or(0)).collect()
+        })
+    }
+    fn bonus(&self, object: ObjectId) -> Result<Vec<u8>> {
+        self.with(object, |o| o.bonus.clone())
+    }
+    fn block_size(&self, object: ObjectId) -> Result<u32> {
+        self.with(object, |o| o.new.block_size)
+    }
+    fn create(&self, _ctx: &SyncCtx, object: &NewMapObject) -> Result<ObjectId> {
+        let mut all = self.0.lock().unwrap();
+        let id = all.len() as u64 + 1;
+        let bonus = vec![0; usize::from(object.bonus_len)];
+        all.insert(id, Object { new: *object, data: Vec::new(), bonus });
+        Ok(ObjectId(id))
+    }
+    fn write(&self, _ctx: &SyncCtx, object: ObjectId, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.with(object, |o| {
+            let end = offset as usize + bytes.len();
+            o.data.resize(o.data.len().max(end), 0);
+            o.data[offset as usize..end].copy_from_slice(bytes);
+        })
+    }
+    fn set_bonus(&self, _ctx: &SyncCtx, object: ObjectId, bytes: &[u8]) -> Result<()> {
+        self.with(object, |o| o.bonus[..bytes.len()].copy_from_slice(bytes))
+    }
+    fn truncate(&self, _ctx: &SyncCtx, object: ObjectId) -> Result<()> {
+        self.with(object, |o| o.data.clear())
+    }
+}
+
+fn spec(id: u32, size: u64, array: u64) -> VdevSpec {
+    let asize = layout::leaf_asize(size);
+    VdevSpec {
+        kind: VdevKind::Leaf,
+        id,
+        guid: u64::from(id) + 1,
+        device: Some(Arc::new(MemDisk::new(size))),
+        ashift: 12,
+        asize,
+        metaslab_shift: layout::metaslab_shift_for(asize),
+        metaslab_array: ObjectId(array),
+        is_log: false,
+        is_excluded: false,
+        top_zap: ObjectId(0),
+        children: Vec::new(),
+    }
+}
+
+fn vdevs(sizes: &[u64], arrays: &[u64]) -> Arc<[Vdev]> {
+    let arrays = arrays.iter().copied().chain(core::iter::repeat(0));
+    let specs = sizes.iter().zip(arrays).enumerate().map(|(id, (size, array))| spec(id as u32, *size, array));
+    specs.map(|s| Vdev::open(&s, &EventLog::new()).unwrap()).collect::<Vec<_>>().into()
+}
+
+fn new_allocator(sizes: &[u64]) -> Allocator {
+    let allocator = Allocator::new(vdevs(sizes, &[]), 1);
+    allocator.init().unwrap();
+    allocator
+}
+
+fn ctx(txg: u64) -> SyncCtx {
+    let config =
+        StorageConfig { is_read_only: false, arc_target: 0, nr_allocators: 1, events: EventLog::new() };
+    Storage::open(&[], &config).unwrap().begin_sync(Txg(txg))
+}
+
+fn format() -> Format {
+    Format::all()
+}
+
+fn bookmark(blkid: u64) -> Bookmark {
+    Bookmark::new(1, ObjectId(2), 0, blkid)
+}
+
+/// The reference: which ranges are allocated, and when freed ones may be used again.
+#[derive(Default)]
+struct Model {
+    used: BTreeMap<(u32, u64), u64>,
+    freed: BTreeMap<(u32, u64), (u64, u64)>,
+}
+
+impl Model {
+    fn check_new(&self, dva: &Dva, txg: u64) {
+        let overlaps = |(&(vdev, start), len): (&(u32, u64), u64)| {
+            vdev == dva.vdev && start < dva.offset + dva.asize && dva.offset < start + len
+        };
+        assert!(!self.used.iter().any(|(k, len)| overlaps((k, *len))), "{dva:?} is in use");
+        let is_protected =
+            |(k, (len, since)): (&(u32, u64), &(u64, u64))| overlaps((k, *len)) && txg <= since + 2;
+        assert!(!self.freed.iter().any(is_protected), "{dva:?} was freed a moment ago");
+    }
+}
+
+fn allocated_on_disk(allocator: &Allocator, mos: &FakeMos) -> BTreeMap<u32, RangeTree> {
+    let mut out: BTreeMap<u32, RangeTree> = BTreeMap::new();
+    for group in &allocator.groups {
+        for id in 0..group.metaslabs.len() as u32 {
+            let ranges = allocator.allocated_ranges(mos, group.info.id, id, &UnflushedLogs::none()).unwrap();
+            let all = out.entry(group.info.id).or_default();
+            ranges.iter().for_each(|(s, l)| all.add(s, l).unwrap());
+        }
+    }
+    out
+}
+
+fn check_disk(allocator: &Allocator, mos: &FakeMos, model: &Model) {
+    let mut expected: BTreeMap<u32, RangeTree> = BTreeMap::new();
+    allocator.groups.iter().for_each(|g| drop(expected.entry(g.info.id).or_default()));
+    for (&(vdev, start), &len) in &model.used {
+        expected.get_mut(&vdev).unwrap().add(start, len).unwrap();
+    }
+    assert_eq!(allocated_on_disk(allocator, mos), expected);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn never_overlaps_never_reuses_early_and_the_maps_say_what_is_used(
+        txgs in prop::collection::vec(prop::collection::vec((0u8..4, 0u64..64, 1usize..4), 0..60), 1..14),
+        v2: bool,
+    ) {
+        let sizes = [64 << 20, 96 << 20];
+        let mut allocator = new_allocator(&sizes);
+        let mos = FakeMos::default();
+        let mut model = Model::default();
+        let format = if v2 { format() } else { Format::SPACEMAP_HISTOGRAM };
+        for (index, ops) in txgs.iter().enumerate() {
+            let txg = index as u64 + 4;
+            let mut ctx = ctx(txg);
+            for (n, &(op, size, copies)) in ops.iter().enumerate() {
+                if op > 0 {
+                    let psize = (size + 1) * 4096;
+                    let Ok(dvas) = allocator.allocate(psize, copies, Txg(txg), &bookmark(n as u64)) else { continue };
+                    prop_assert_eq!(dvas.len(), copies);
+                    for dva in &dvas {
+                        model.check_new(dva, txg);
+                        model.used.insert((dva.vdev, dva.offset), dva.asize);
+                    }
+                } else if let Some((&(vdev, offset), &len)) = model.used.iter().nth(size as usize % model.used.len().max(1)) {
+                    allocator.free(vdev, offset, len, Txg(txg)).unwrap();
+                    prop_assert_eq!(allocator.free(vdev, offset, len, Txg(txg)), Err(Error::Damaged));
+                    model.used.remove(&(vdev, offset));
+                    model.freed.insert((vdev, offset), (len, txg));
+                }
+                if n % 20 == 19 {
+                    allocator.sync(&mos, &ctx, format).unwrap();
+                    ctx = ctx.next_pass();
+                }
+            }
+            allocator.sync(&mos, &ctx, format).unwrap();
+            prop_assert!(!allocator.sync(&mos, &ctx.next_pass(), format).unwrap(), "nothing new, nothing written");
+            check_disk(&allocator, &mos, &model);
+            let used: u64 = model.used.values().sum();
+            prop_assert_eq!(allocator.space().allocated, used);
+            allocator.sync_done(Txg(txg)).unwrap();
+            model.freed.retain(|_, (_, since)| *since + 2 >= txg);
+            if index % 5 == 4 {
+                let arrays: Vec<u64> = allocator.groups.iter().map(|g| g.array.load(core::sync::atomic::Ordering::Relaxed)).collect();
+                allocator = Allocator::new(vdevs(&sizes, &arrays), 1);
+                allocator.load(&mos, false).unwrap();
+                model.freed.clear();
+                prop_assert_eq!(allocator.space().allocated, used);
+            }
+        }
+    }
+}
+
+#[test]
+fn copies_lie_on_different_vdevs_or_far_apart() {
+    let two = new_allocator(&[1 << 30, 1 << 30]);
+    let dvas = two.allocate(8192, 2, Txg(4), &bookmark(0)).unwrap();
+    assert_ne!(dvas[0].vdev, dvas[1].vdev);
+    let one = new_allocator(&[1 << 30]);
+    let dvas = one.allocate(8192, 3, Txg(4), &bookmark(0)).unwrap();
+    let size = one.groups[0].size();
+    for (a, b) in [(0, 1), (0, 2), (1, 2)] {
+        assert!(dvas[a].offset.abs_diff(dvas[b].offset) >= size / 8 - (1 << 26), "{dvas:?}");
+    }
+}
+
+#[test]
+fn vdevs_take_turns_by_their_free_space() {
+    let allocator = new_allocator(&[1 << 30, 1 << 30]);
+    let mut bytes = [0u64; 2];
+    let run = |txg: u64, nr: u64, bytes: &mut [u64; 2]| {
+        for n in 0..nr {
+            let dva = allocator.allocate(128 << 10, 1, Txg(txg), &bookmark(n)).unwrap()[0];
+            bytes[dva.vdev as usize] += dva.asize;
+        }
+    };
+    run(4, 512, &mut bytes);
+    assert_eq!(bytes[0], bytes[1]);
+    // Fill the first one up, then the second one gets more.
+    let mos = FakeMos::default();
+    let half = allocator.groups[0].size() / 2;
+    let mut at = half;
+    while at < half + (half / 2) {
+        allocator.claim(0, at, 1 << 20, Txg(4)).unwrap();
+        at += 1 << 20;
+    }
+    allocator.sync(&mos, &ctx(4), format()).unwrap();
+    allocator.sync_done(Txg(4)).unwrap();
+    let mut bytes = [0u64; 2];
+    run(5, 1024, &mut bytes);
+    assert!(bytes[1] > bytes[0] + bytes[0] / 8, "{bytes:?}");
+}
+
+#[test]
+fn a_full_pool_says_so_and_what_is_freed_comes_back_after_two_more_txgs() {
+    let allocator = new_allocator(&[64 << 20]);
+    let mos = FakeMos::default();
+    let mut dvas = Vec::new();
+    while let Ok(d) = allocator.allocate(128 << 10, 1, Txg(4), &bookmark(0)) {
+        dvas.push(d[0]);
+    }
+    assert_eq!(allocator.space().free, 0);
+    assert_eq!(dvas.len() as u64 * (128 << 10), allocator.space().size);
+    allocator.sync(&mos, &ctx(4), format()).unwrap();
+    allocator.sync_done(Txg(4)).unwrap();
+    allocator.free(0, dvas[7].offset, dvas[7].asize, Txg(5)).unwrap();
+    for txg in 5..8 {
+        assert_eq!(
+            allocator.allocate(128 << 10, 1, Txg(txg), &bookmark(0)),
+            Err(Error::NoSpace),
+            "txg {txg}"
+        );
+        allocator.sync(&mos, &ctx(txg), format()).unwrap();
+        allocator.sync_done(Txg(txg)).unwrap();
+    }
+    let again = allocator.allocate(128 << 10, 1, Txg(8), &bookmark(0)).unwrap()[0];
+    assert_eq!(again.offset, dvas[7].offset);
+}
+
+#[test]
+fn a_failed_allocation_of_copies_leaves_nothing_behind() {
+    let allocator = new_allocator(&[64 << 20]);
+    let size = allocator.space().size;
+    assert_eq!(allocator.allocate(17 << 20, 1, Txg(4), &bookmark(0)), Err(Error::NoSpace));
+    let mut nr = 0;
+    while allocator.allocate(12 << 20, 2, Txg(4), &bookmark(0)).is_ok() {
+        nr += 1;
+    }
+    assert_eq!(allocator.space().allocated, nr * (24 << 20));
+    assert!(allocator.space().allocated <= size);
+}
+
+#[test]
+fn a_long_map_is_condensed_and_says_the_same() {
+    let allocator = new_allocator(&[64 << 20]);
+    let mos = FakeMos::default();
+    let mut longest = 0;
+    let mut keep = Vec::new();
+    for txg in 4..200 {
+        let dvas: Vec<Dva> =
+            (0..64).map(|n| allocator.allocate(4096, 1, Txg(txg), &bookmark(n)).unwrap()[0]).collect();
+        keep.push(dvas[0]);
+        for dva in &dvas[1..] {
+            allocator.free(dva.vdev, dva.offset, dva.asize, Txg(txg)).unwrap();
+        }
+        allocator.sync(&mos, &ctx(txg), format()).unwrap();
+        allocator.sync_done(Txg(txg)).unwrap();
+        longest = longest.max(mos.0.lock().unwrap().values().map(|o| o.data.len()).max().unwrap());
+    }
+    assert!(longest < 3 * (16 << 10), "{longest} bytes");
+    let mut expected = RangeTree::new();
+    keep.iter().for_each(|d| expected.add(d.offset, d.asize).unwrap());
+    assert_eq!(allocated_on_disk(&allocator, &mos)[&0], expected);
+}
+
+#[test]
+fn histogram_counts_the_free_ranges() {
+    let allocator = new_allocator(&[64 << 20]);
+    let mos = FakeMos::default();
+    let first = allocator.allocate(4096, 1, Txg(4), &bookmark(0)).unwrap()[0];
+    allocator.allocate(4096, 1, Txg(4), &bookmark(0)).unwrap();
+    allocator.free(0, first.offset, first.asize, Txg(4)).unwrap();
+    allocator.sync(&mos, &ctx(4), format()).unwrap();
+    assert_eq!(allocator.nr_histograms(), 1);
+    let objects = mos.0.lock().unwrap();
+    let map = objects.values().find(|o| o.new.kind == DmuType::SPACE_MAP).unwrap();
+    let phys = ondisk::space_map::SpaceMapPhys::parse(&map.bonus).unwrap();
+    assert_eq!(phys.alloc, 4096);
+    // 16 MiB less two blocks (2^23 and more), and one block.
+    assert_eq!((phys.histogram[0], phys.histogram[11]), (1, 1));
+    assert_eq!(phys.histogram.iter().sum::<u64>(), 2);
+}
+
+#[test]
+fn damaged_maps_are_refused() {
+    let allocator = new_allocator(&[64 << 20]);
+    let mos = FakeMos::default();
+    allocator.allocate(4096, 1, Txg(4), &bookmark(0)).unwrap();
+    allocator.sync(&mos, &ctx(4), format()).unwrap();
+    let array = allocator.groups[0].array.load(core::sync::atomic::Ordering::Relaxed);
+    let load = || Allocator::new(vdevs(&[64 << 20], &[array]), 1).load(&mos, false);
+    load().unwrap();
+    let map = mos
+        .0
+        .lock()
+        .unwrap()
+        .iter()
+        .find(|(_, o)| o.new.kind == DmuType::SPACE_MAP)
+        .map(|(id, _)| *id)
+        .unwrap();
+    let poke = |at: usize, byte: u8| {
+        mos.0.lock().unwrap().get_mut(&map).map(|o| core::mem::replace(&mut o.data[at], byte)).unwrap()
+    };
+    let kept = poke(14, 0xff);
+    assert_eq!(load(), Err(Error::Damaged), "beyond the metaslab");
+    poke(14, kept);
+    let kept = poke(8, 9);
+    assert_eq!(load(), Err(Error::Damaged), "more allocated than the header says");
+    poke(8, kept);
+    mos.0.lock().unwrap().get_mut(&map).unwrap().bonus[8..16].copy_from_slice(&u64::MAX.to_le_bytes());
+    assert_eq!(load(), Err(Error::Damaged), "an absurd length");
+}
