@@ -198,11 +198,6 @@ pub(crate) struct Fill {
 }
 
 impl Fill {
-    /// Whose it is.
-    pub(crate) fn key(&self) -> Key {
-        self.key
-    }
-
     /// The block is read, or cannot be.
     pub(crate) fn finish(mut self, result: Result<Abd>) -> Result<ArcBuf> {
         self.is_open = false;

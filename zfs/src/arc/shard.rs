@@ -199,11 +199,6 @@ impl Shard {
             .is_some_and(|content| matches!(content, Content::Cached(buf) if Arc::ptr_eq(&buf.0, header)))
     }
 
-    /// Number of entries, ghosts included.
-    pub(crate) fn len(&self) -> usize {
-        self.table.len()
-    }
-
     fn unlink(&mut self, at: u32) {
         let Node { prev, next, list, size, .. } = self.nodes[at as usize];
         let ends = &mut self.lists[list.index()];

@@ -9,7 +9,6 @@
 //! the next transaction group by the caller, so they do not come here.
 use super::allocator::{Allocator, Group};
 use super::metaslab::{MapObject, MsState};
-use super::range_tree::RangeTree;
 use super::space_map::Encoder;
 use super::store::{MosStore, NewMapObject};
 use crate::zio::{Format, SyncCtx};
@@ -128,7 +127,7 @@ impl MsState {
             alloc = self.allocating[slot].bytes().cast_signed() - self.freeing.bytes().cast_signed();
         }
         self.allocating[slot].empty();
-        let mut freeing = core::mem::replace(&mut self.freeing, RangeTree::new());
+        let mut freeing = core::mem::take(&mut self.freeing);
         self.freed.absorb(&mut freeing)?;
         Ok(Update { bytes: encoder.into_bytes(), is_condensed, alloc })
     }

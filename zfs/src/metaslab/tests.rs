@@ -137,7 +137,9 @@ fn allocated_on_disk(allocator: &Allocator, mos: &FakeMos) -> BTreeMap<u32, Rang
 
 fn check_disk(allocator: &Allocator, mos: &FakeMos, model: &Model) {
     let mut expected: BTreeMap<u32, RangeTree> = BTreeMap::new();
-    allocator.groups.iter().for_each(|g| drop(expected.entry(g.info.id).or_default()));
+    for group in &allocator.groups {
+        expected.insert(group.info.id, RangeTree::new());
+    }
     for (&(vdev, start), &len) in &model.used {
         expected.get_mut(&vdev).unwrap().add(start, len).unwrap();
     }

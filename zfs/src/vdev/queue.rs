@@ -74,7 +74,8 @@ impl Joined {
         self.ios.first().map_or(0, |io| io.offset)
     }
 
-    pub(crate) fn end(&self) -> u64 {
+    #[cfg(test)]
+    fn end(&self) -> u64 {
         self.ios.last().map_or(0, LeafIo::end)
     }
 
@@ -173,7 +174,8 @@ impl Queue {
         self.classes.iter().map(|c| c.nr_active).sum()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    #[cfg(test)]
+    fn is_empty(&self) -> bool {
         self.classes.iter().all(|c| c.waiting.is_empty())
     }
 }

@@ -4,6 +4,7 @@
 //! share for I/O cannot exhaust it; the first failure is kept: the group is then never committed.
 use super::in_flight::InFlight;
 use crate::{Error, Result};
+use abd::Abd;
 use alloc::sync::Arc;
 use blockdev::{Complete, Completion, Done};
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -69,9 +70,11 @@ impl WriteBatch {
         self.0.has_failed.load(Ordering::Acquire)
     }
 
-    /// A completion for a write of `len` bytes at that place; blocks while too much is in flight.
-    pub(crate) fn completion(&self, vdev: u32, offset: u64, len: u64) -> Completion {
+    /// A completion for a write at that place; blocks while too much is in flight, or another write to the place is.
+    pub(crate) fn completion(&self, vdev: u32, offset: u64, data: &Abd) -> Completion {
+        let len = data.len() as u64;
         self.0.wait_below(BATCH_BYTES_MAX.saturating_sub(len));
+        self.0.in_flight.insert(vdev, offset, data.clone());
         *self.0.bytes.lock() += len;
         Completion::new(Arc::new(OneWrite { batch: self.0.clone(), vdev, offset, len }), 0)
     }

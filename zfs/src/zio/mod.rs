@@ -10,12 +10,22 @@
 //!    older may be what the last uberblock points to.
 //! 3. Allocation happens in the order of `issue` calls and depends on nothing else: same input, same bytes.
 mod batch;
+mod check;
+mod decode;
+mod gang;
 mod in_flight;
+mod physical;
 mod policy;
 mod prepare;
+mod read;
 mod storage;
+mod write;
 
 pub use batch::{BATCH_BYTES_MAX, SyncCtx, WriteBatch};
+pub use check::CopyCheck;
 pub use policy::{PASS_DONT_COMPRESS, PASS_REWRITE, WritePolicy};
 pub use prepare::Prepared;
 pub use storage::{Format, Space, Storage, StorageConfig};
+
+#[cfg(test)]
+mod tests;

@@ -1,23 +1,31 @@
 //! Everything about a write that needs no allocation: what is stored, and its checksum.
+//!
+//! Rules of the format: zeroes are not stored (unless compression is off); a compressed form is kept when it saves an
+//! eighth and, padded to the pool's allocation unit, is still smaller than the block; what fits into a block pointer
+//! goes there.
+use super::policy::{PASS_DONT_COMPRESS, WritePolicy};
+use super::storage::{Format, Storage};
+use crate::{Error, Result};
 use abd::Abd;
+use codec::Hasher;
+use ondisk::blkptr::{EMBEDDED_PAYLOAD_SIZE, MAX_BLOCK_SIZE, SECTOR_SIZE};
 use ondisk::{Checksum, Compression, Digest, DmuType};
 
 /// A block ready to be issued.
 #[derive(Clone, Debug)]
 pub struct Prepared {
-    pub(crate) kind: DmuType,
-    pub(crate) level: u8,
-    pub(crate) copies: u8,
-    pub(crate) fill: u64,
-    pub(crate) pass: u32,
-    pub(crate) lsize: u32,
-    pub(crate) checksum: Checksum,
-    pub(crate) form: Form,
+    pub(super) kind: DmuType,
+    pub(super) level: u8,
+    pub(super) copies: u8,
+    pub(super) fill: u64,
+    pub(super) lsize: u32,
+    pub(super) checksum: Checksum,
+    pub(super) form: Form,
 }
 
 /// How the block's content is stored.
 #[derive(Clone, Debug)]
-pub(crate) enum Form {
+pub(super) enum Form {
     /// Only zeroes: not at all.
     Hole,
     /// In the block pointer.
@@ -39,4 +47,96 @@ impl Prepared {
             Form::Hole | Form::Embedded { .. } => 0,
         }
     }
+}
+
+impl Storage {
+    /// Compresses and checksums a block's content. CPU only, any thread.
+    ///
+    /// A compression that is not built in is replaced by the default one: what is written is readable everywhere, and a
+    /// property set elsewhere cannot stop a transaction group.
+    ///
+    /// # Errors
+    /// `Unsupported` for a checksum that is not built in, `Invalid` for a length no block has.
+    pub fn prepare(&self, data: Abd, policy: &WritePolicy) -> Result<Prepared> {
+        let lsize = u32::try_from(data.len()).map_err(|_| Error::Invalid)?;
+        if lsize == 0 || lsize > MAX_BLOCK_SIZE || !lsize.is_multiple_of(SECTOR_SIZE) {
+            return Err(Error::Invalid);
+        }
+        let checksum = match policy.checksum {
+            Checksum::On | Checksum::Inherit => Checksum::Fletcher4,
+            other => other,
+        };
+        let compression = self.compression_of(policy);
+        let form = if compression != Compression::Off && is_zero(&data) {
+            Form::Hole
+        } else {
+            self.store(data, policy, compression, checksum)?
+        };
+        let WritePolicy { kind, level, copies, fill, .. } = *policy;
+        Ok(Prepared { kind, level, copies, fill, lsize, checksum, form })
+    }
+
+    fn compression_of(&self, policy: &WritePolicy) -> Compression {
+        if policy.pass >= PASS_DONT_COMPRESS {
+            return Compression::Off;
+        }
+        match policy.compress {
+            Compression::Off => Compression::Off,
+            Compression::On | Compression::Inherit | Compression::Empty => self.default_compression(),
+            other if codec::supports_compression(other) => other,
+            _ => self.default_compression(),
+        }
+    }
+
+    fn default_compression(&self) -> Compression {
+        if self.format().contains(Format::LZ4) { Compression::Lz4 } else { Compression::Lzjb }
+    }
+
+    fn store(
+        &self,
+        data: Abd,
+        policy: &WritePolicy,
+        compression: Compression,
+        checksum: Checksum,
+    ) -> Result<Form> {
+        let lsize = data.len();
+        let compressed = match compression {
+            Compression::Off => None,
+            alg => codec::compress_level(alg, policy.compress_level, &data.to_contiguous()),
+        };
+        let may_embed =
+            policy.level == 0 && policy.kind.may_embed() && self.format().contains(Format::EMBEDDED_DATA);
+        if let Some(payload) = compressed.as_ref().filter(|p| may_embed && p.len() <= EMBEDDED_PAYLOAD_SIZE) {
+            return Ok(Form::Embedded { payload: Abd::copy_from(payload), compression });
+        }
+        let padded = compressed.and_then(|c| codec::compress::pad(c, lsize, self.min_alloc()));
+        let (data, compression) = match padded {
+            Some(padded) => (Abd::copy_from(&padded), compression),
+            None => (data, Compression::Off),
+        };
+        let digest = self.digest(checksum, &data, false)?;
+        Ok(Form::Block { data, compression, digest })
+    }
+
+    /// The digest of a block as it lies on disk; zero for the algorithms that have none.
+    ///
+    /// # Errors
+    /// `Unsupported`.
+    pub(super) fn digest(&self, alg: Checksum, data: &Abd, is_foreign: bool) -> Result<Digest> {
+        if matches!(alg, Checksum::Off | Checksum::NoParity) {
+            return Ok(Digest::ZERO);
+        }
+        let salt = self.salt();
+        let mut hasher = Hasher::new(alg, is_foreign, salt.as_ref()).map_err(|_| Error::Unsupported)?;
+        data.chunks().for_each(|chunk| hasher.update(chunk));
+        Ok(hasher.finish())
+    }
+}
+
+/// Whether there is nothing but zeroes.
+pub(super) fn is_zero(data: &Abd) -> bool {
+    data.chunks().all(|chunk| {
+        let (words, rest) = chunk.as_chunks::<16>();
+        words.iter().all(|w| u128::from_ne_bytes(*w) == 0) && rest.iter().all(|b| *b == 0)
+    })
 }

@@ -1,18 +1,18 @@
 //! [`Storage`]: the pool's blocks.
 use super::batch::{SyncCtx, WriteBatch};
 use super::in_flight::InFlight;
-use super::policy::WritePolicy;
-use super::prepare::Prepared;
-use crate::arc::{ArcBuf, ArcCache};
+use crate::arc::ArcCache;
 use crate::event::EventLog;
-use crate::metaslab::MosStore;
-use crate::vdev::{IoGroup, Leaf, Priority, Vdev, VdevSpec};
+use crate::metaslab::{Allocator, MosStore, RangeTree, UnflushedLogs};
+use crate::vdev::layout::ASHIFT_MIN;
+use crate::vdev::{IoGroup, Leaf, Vdev, VdevKind, VdevSpec};
 use crate::{Error, Result};
-use abd::Abd;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, Ordering};
-use ondisk::{BlkPtr, Bookmark, Txg};
+use codec::checksum::Salt;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use ondisk::{ObjectId, Txg};
+use rt::Once;
 
 bitflags::bitflags! {
     /// What the pool's features allow to be written. Set after the MOS has told.
@@ -67,7 +67,12 @@ pub struct Storage {
     pub(super) in_flight: Arc<InFlight>,
     pub(super) events: EventLog,
     pub(super) is_read_only: bool,
+    pub(super) allocator: Allocator,
+    /// Bytes of reads ahead under way.
+    pub(super) prefetching: Arc<AtomicU64>,
+    min_alloc: usize,
     format: AtomicU32,
+    salt: Once<Salt>,
 }
 
 impl Storage {
@@ -82,8 +87,14 @@ impl Storage {
         let vdevs: Vec<Vdev> =
             tops.iter().map(|top| Vdev::open(top, &config.events)).collect::<Result<_>>()?;
         let vdevs: Arc<[Vdev]> = vdevs.into();
+        let present = vdevs.iter().filter(|v| !matches!(v.kind(), VdevKind::Hole | VdevKind::Missing));
+        let min_ashift = present.map(|v| v.info().ashift).min();
         Ok(Arc::new(Self {
             in_flight: Arc::new(InFlight::new(vdevs.clone())),
+            allocator: Allocator::new(vdevs.clone(), config.nr_allocators),
+            prefetching: Arc::default(),
+            min_alloc: 1 << min_ashift.unwrap_or(ASHIFT_MIN),
+            salt: Once::new(),
             vdevs,
             arc: ArcCache::new(config.arc_target),
             events: config.events.clone(),
@@ -156,95 +167,91 @@ impl Storage {
         }
         result
     }
-    // The rest of the interface lands with its parts.
 
-    /// Reads a block through the cache.
-    ///
-    /// # Errors
-    /// `Io` or `Checksum` when no copy is good, `Encrypted`, `Damaged` when the pointer or the content is impossible.
-    pub fn read(&self, _bp: &BlkPtr, _bookmark: Bookmark, _priority: Priority) -> Result<ArcBuf> {
-        Err(Error::Unsupported)
+    /// The smallest allocation of any vdev, in bytes.
+    pub fn min_alloc(&self) -> usize {
+        self.min_alloc
     }
 
-    /// As [`Self::read`], without looking into the cache or leaving anything there.
-    ///
-    /// # Errors
-    /// As [`Self::read`].
-    pub fn read_uncached(&self, _bp: &BlkPtr, _bookmark: Bookmark, _priority: Priority) -> Result<Abd> {
-        Err(Error::Unsupported)
+    /// The salt of keyed checksums.
+    pub(super) fn salt(&self) -> Option<Salt> {
+        self.salt.get().copied()
     }
 
-    /// As [`Self::read`] for several blocks, all in flight at once.
-    pub fn read_many(&self, blocks: &[(BlkPtr, Bookmark)], _priority: Priority) -> Vec<Result<ArcBuf>> {
-        blocks.iter().map(|_| Err(Error::Unsupported)).collect()
+    /// Says what the salt of keyed checksums is (`org.illumos:checksum_salt`). Only the first call counts.
+    pub fn set_salt(&self, salt: Salt) {
+        self.salt.get_or_init(|| salt);
     }
 
-    /// Starts reading a block into the cache; best effort.
-    pub fn prefetch(&self, _bp: &BlkPtr, _bookmark: Bookmark) {}
-
-    /// Compresses and checksums a block's content. CPU only.
+    /// A new pool: everything is free.
     ///
     /// # Errors
-    /// `Unsupported` for checksums or compressions that are not implemented, `Invalid` for sizes no block has.
-    pub fn prepare(&self, _data: Abd, _policy: &WritePolicy) -> Result<Prepared> {
-        Err(Error::Unsupported)
+    /// `Damaged` never.
+    pub fn init_metaslabs(&self) -> Result<()> {
+        self.allocator.init()
     }
 
-    /// Allocates and starts writing. The pointer returned is final; the I/O ends at the latest with the batch. `old`
-    /// is the pointer the block had (a hole if none): when it was born in this very transaction group and has the same
-    /// size, and the pass is [`super::PASS_REWRITE`] or later, the block is rewritten in place and the pointer returned
-    /// has the same addresses. Otherwise freeing `old` is the caller's business.
+    /// Makes the objects that list the space maps, for vdevs that have none: before the pool's configuration, which
+    /// names them ([`Self::metaslab_array`]), is written.
     ///
     /// # Errors
-    /// `NoSpace`, `ReadOnly`.
-    pub fn issue(
-        &self,
-        _ctx: &SyncCtx,
-        _block: Prepared,
-        _old: &BlkPtr,
-        _bookmark: Bookmark,
-    ) -> Result<BlkPtr> {
-        Err(Error::Unsupported)
+    /// What making MOS objects gives.
+    pub fn create_metaslab_arrays(&self, mos: &dyn MosStore, ctx: &SyncCtx) -> Result<()> {
+        self.allocator.create_arrays(mos, ctx)
     }
 
-    /// Frees a block in this transaction group, a gang block's pieces with it.
-    ///
-    /// # Errors
-    /// `Damaged` when the addresses are impossible or the space is free already; what reading a gang header gives.
-    pub fn free(&self, _ctx: &SyncCtx, _bp: &BlkPtr) -> Result<()> {
-        Err(Error::Unsupported)
+    /// The object that lists a top-level vdev's space maps; 0 when there is none yet.
+    pub fn metaslab_array(&self, vdev: u32) -> ObjectId {
+        ObjectId(self.allocator.groups.get(vdev as usize).map_or(0, |g| g.array.load(Ordering::Relaxed)))
     }
 
-    /// Loads the space maps.
+    /// Loads the space maps: all of them when the pool is going to be written, else their headers. Before anything is
+    /// allocated or freed, and without locks of the DMU held.
     ///
     /// # Errors
-    /// `Damaged` when they contradict themselves.
-    pub fn load_metaslabs(&self, _mos: &dyn MosStore) -> Result<()> {
-        Err(Error::Unsupported)
+    /// `Damaged` when they contradict themselves; what reading MOS objects gives.
+    pub fn load_metaslabs(&self, mos: &dyn MosStore) -> Result<()> {
+        self.allocator.load(mos, self.is_read_only)
     }
 
     /// Writes what this transaction group has allocated and freed since the last call into the space maps. True if
-    /// anything was written (then the MOS is dirty and another pass is needed).
+    /// anything was written: then the MOS is dirty and another pass is needed. Without locks of the DMU held.
     ///
     /// # Errors
     /// What writing MOS objects gives.
-    pub fn sync_metaslabs(&self, _mos: &dyn MosStore, _ctx: &SyncCtx) -> Result<bool> {
-        Err(Error::Unsupported)
+    pub fn sync_metaslabs(&self, mos: &dyn MosStore, ctx: &SyncCtx) -> Result<bool> {
+        self.allocator.sync(mos, ctx, self.format())
     }
 
     /// The transaction group is durable: what it freed starts its way to being allocatable.
-    pub fn sync_done(&self, _txg: Txg) {}
-
-    /// Marks a block as allocated: intent log blocks found at import.
     ///
     /// # Errors
-    /// `Damaged` when the space is not free.
-    pub fn claim(&self, _bp: &BlkPtr, _txg: Txg) -> Result<()> {
-        Err(Error::Unsupported)
+    /// `Damaged` when a range turns out to be free twice: a bug, and the pool must not be written any more.
+    pub fn sync_done(&self, txg: Txg) -> Result<()> {
+        self.allocator.sync_done(txg)
+    }
+
+    /// Space maps with a histogram: the reference count of the feature `spacemap_histogram`, as far as metaslabs go.
+    pub fn nr_histogram_maps(&self) -> u64 {
+        self.allocator.nr_histograms()
     }
 
     /// The pool's space.
     pub fn space(&self) -> Space {
-        Space::default()
+        self.allocator.space()
+    }
+
+    /// What a metaslab's space map on disk, with the logs not yet in it, says is allocated.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such metaslab, `Damaged` when the map contradicts itself, what reading gives.
+    pub fn allocated_ranges(
+        &self,
+        mos: &dyn MosStore,
+        vdev: u32,
+        metaslab: u32,
+        logs: &UnflushedLogs,
+    ) -> Result<RangeTree> {
+        self.allocator.allocated_ranges(mos, vdev, metaslab, logs)
     }
 }

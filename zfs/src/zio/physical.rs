@@ -1,0 +1,206 @@
+//! Reading the stored bytes of a block: every copy in turn, each in every way its vdev offers, until one is right.
+//!
+//! What was wrong on the way is rewritten from what was right, and told. Nothing is rewritten when the pool is
+//! read-only, nor when the block has no checksum (then nothing can be known to be right).
+use super::storage::Storage;
+use crate::event::Event;
+use crate::vdev::{IoGroup, Leaf, Priority, ReadIo, Vdev, WriteIo};
+use crate::{Error, Result};
+use abd::{Abd, AbdMut};
+use ondisk::{BlkPtr, Bookmark, Checksum, Compression, DmuType, Dva};
+use smallvec::SmallVec;
+
+/// A way that did not give the right bytes.
+#[derive(Clone, Copy, Debug)]
+struct BadCopy {
+    dva: Dva,
+    attempt: usize,
+    is_device_error: bool,
+}
+
+impl Storage {
+    /// The stored bytes of a block, verified.
+    ///
+    /// # Errors
+    /// As [`Storage::read`].
+    pub(super) fn read_physical(&self, bp: &BlkPtr, bookmark: Bookmark, priority: Priority) -> Result<Abd> {
+        self.check(bp)?;
+        if bp.is_gang() {
+            return self.read_gang(bp, bookmark, priority, 0);
+        }
+        let first = bp.dva(0);
+        if let Some(data) = self.in_flight.get(first.vdev, first.offset)
+            && data.len() == bp.psize() as usize
+            && self.verify(bp, &data).is_ok()
+        {
+            return Ok(data);
+        }
+        let size = bp.psize() as usize;
+        self.read_copies(bp, bookmark, priority, &mut |_| Some(size), &mut |bytes| self.verify(bp, bytes))
+    }
+
+    /// Tries every copy until `verify` accepts one. `size_of` gives the bytes to read from a vdev.
+    pub(super) fn read_copies(
+        &self,
+        bp: &BlkPtr,
+        bookmark: Bookmark,
+        priority: Priority,
+        size_of: &mut dyn FnMut(&Vdev) -> Option<usize>,
+        verify: &mut dyn FnMut(&Abd) -> Result<()>,
+    ) -> Result<Abd> {
+        let mut bad: SmallVec<[BadCopy; 4]> = SmallVec::new();
+        let mut error = Error::Io;
+        for dva in bp.dvas() {
+            let nr_attempts = self.vdevs.get(dva.vdev as usize).map_or(1, |v| v.io().nr_attempts());
+            for attempt in 0..nr_attempts {
+                let read = self.read_copy(&dva, attempt, priority, size_of);
+                let is_device_error = read.is_err();
+                match read.and_then(|bytes| verify(&bytes).map(|()| bytes)) {
+                    Ok(bytes) => {
+                        self.repair(&bad, &bytes, bp, bookmark);
+                        return Ok(bytes);
+                    }
+                    Err(e @ (Error::Unsupported | Error::Encrypted)) => return Err(e),
+                    Err(e) => {
+                        bad.push(BadCopy { dva, attempt, is_device_error });
+                        error = if e == Error::Checksum { e } else { error };
+                    }
+                }
+            }
+        }
+        self.report_lost(&bad, bp, bookmark);
+        Err(error)
+    }
+
+    /// Reads one copy in one way.
+    ///
+    /// # Errors
+    /// `Damaged` when the address lies on no vdev, or the device's.
+    pub(super) fn read_copy(
+        &self,
+        dva: &Dva,
+        attempt: usize,
+        priority: Priority,
+        size_of: &mut dyn FnMut(&Vdev) -> Option<usize>,
+    ) -> Result<Abd> {
+        let vdev = self.vdevs.get(dva.vdev as usize).ok_or(Error::Damaged)?;
+        let size = size_of(vdev).ok_or(Error::Damaged)?;
+        let (vdev, len) = self.extent_of(dva, size as u32).ok_or(Error::Damaged)?;
+        let group = IoGroup::new();
+        let done = group.completion(0);
+        vdev.io().read(ReadIo { offset: dva.offset, len, attempt, priority, done });
+        let leaves = vdev.io().leaves().iter().map(|l| -> &Leaf { l });
+        let done = group.wait(leaves).pop().ok_or(Error::Io)?;
+        done.result?;
+        let bytes = done.buf.and_then(|buf| self.trim(buf, size)).ok_or(Error::Io)?;
+        Ok(bytes.freeze())
+    }
+
+    /// Rewrites bad copies from good bytes.
+    fn repair(&self, bad: &[BadCopy], good: &Abd, bp: &BlkPtr, bookmark: Bookmark) {
+        let has_checksum = !matches!(bp.checksum_alg(), Checksum::Off | Checksum::NoParity);
+        for copy in bad {
+            let (vdev, offset) = (u64::from(copy.dva.vdev), copy.dva.offset);
+            let is_device_error = copy.is_device_error;
+            self.events.post(Event::BadCopy { bookmark, vdev, offset, is_device_error });
+            if self.is_read_only || !has_checksum {
+                continue;
+            }
+            let Some((top, len)) = self.extent_of(&copy.dva, good.len() as u32) else { continue };
+            let group = IoGroup::new();
+            let data = pad(good, len);
+            let done = group.completion(0);
+            top.io().repair(copy.attempt, WriteIo { offset, data, priority: Priority::Scrub, done });
+            let leaves = top.io().leaves().iter().map(|l| -> &Leaf { l });
+            if group.wait(leaves).iter().all(|d| d.result.is_ok()) {
+                self.events.post(Event::Repaired { bookmark, vdev, offset });
+            }
+        }
+    }
+
+    /// Tells that a block is gone. The end of an intent log is a block that does not verify: no loss.
+    fn report_lost(&self, bad: &[BadCopy], bp: &BlkPtr, bookmark: Bookmark) {
+        if matches!(bp.checksum_alg(), Checksum::Zilog | Checksum::Zilog2) {
+            return;
+        }
+        for copy in bad {
+            let (vdev, offset) = (u64::from(copy.dva.vdev), copy.dva.offset);
+            let is_device_error = copy.is_device_error;
+            self.events.post(Event::BadCopy { bookmark, vdev, offset, is_device_error });
+        }
+        let offset = if bp.level() == 0 { bookmark.blkid.saturating_mul(u64::from(bp.lsize())) } else { 0 };
+        self.events.post(Event::Lost { bookmark, offset });
+    }
+
+    /// Whether a block pointer's parts can be meant together.
+    ///
+    /// # Errors
+    /// `Damaged` when not, `Encrypted` when a key is needed.
+    pub(super) fn check(&self, bp: &BlkPtr) -> Result<()> {
+        if bp.is_encrypted() {
+            return Err(Error::Encrypted);
+        }
+        let is_log = matches!(bp.checksum_alg(), Checksum::Zilog | Checksum::Zilog2);
+        let is_plain = bp.compression() == Compression::Off;
+        let is_sane = bp.psize() <= bp.lsize() && (!is_plain || bp.psize() == bp.lsize());
+        let has_checksum = is_log
+            || !bp.checksum_alg().is_embedded()
+                && !matches!(bp.checksum_alg(), Checksum::Inherit | Checksum::On);
+        if is_sane && has_checksum { Ok(()) } else { Err(Error::Damaged) }
+    }
+
+    /// Compares the stored bytes with the block pointer's checksum.
+    ///
+    /// # Errors
+    /// `Checksum` when they differ, `Unsupported` when the algorithm is not built in.
+    pub(super) fn verify(&self, bp: &BlkPtr, bytes: &Abd) -> Result<()> {
+        let alg = bp.checksum_alg();
+        if matches!(alg, Checksum::Off | Checksum::NoParity) {
+            return Ok(());
+        }
+        if matches!(alg, Checksum::Zilog | Checksum::Zilog2) {
+            let verified = codec::embedded::verify_log(alg, &bytes.to_contiguous(), &bp.digest());
+            return verified.map(drop).map_err(|_| Error::Checksum);
+        }
+        let (mut actual, mut expected) = (self.digest(alg, bytes, !bp.is_little_endian())?, bp.digest());
+        if bp.uses_crypt() && bp.dmu_type() != DmuType::OBJSET {
+            // The upper two words hold a MAC; weak checksums are folded into the lower two.
+            if matches!(alg, Checksum::Fletcher2 | Checksum::Fletcher4) {
+                actual.0[0] ^= actual.0[2];
+                actual.0[1] ^= actual.0[3];
+            }
+            for words in [&mut actual.0, &mut expected.0] {
+                words[2] = 0;
+                words[3] = 0;
+            }
+        }
+        if actual == expected { Ok(()) } else { Err(Error::Checksum) }
+    }
+
+    /// The vdev of an address and how many bytes to move for `size` of them; `None` when the range lies on no vdev.
+    pub(super) fn extent_of(&self, dva: &Dva, size: u32) -> Option<(&Vdev, usize)> {
+        let vdev = self.vdevs.get(dva.vdev as usize)?;
+        let len = u64::from(size).next_multiple_of(1 << vdev.info().ashift);
+        let end = dva.offset.checked_add(len)?;
+        (end <= vdev.info().asize).then_some((vdev, len as usize))
+    }
+
+    /// The first `size` bytes of a buffer that was rounded up to the allocation unit.
+    pub(super) fn trim(&self, buf: AbdMut, size: usize) -> Option<AbdMut> {
+        if buf.len() <= size {
+            return (buf.len() == size).then_some(buf);
+        }
+        let whole = buf.freeze();
+        let part = whole.slice(0..size);
+        drop(whole);
+        Some(part.try_into_mut().unwrap_or_else(|shared| AbdMut::copy_from(&shared.to_contiguous())))
+    }
+}
+
+/// `data` with zeroes up to `len`.
+pub(super) fn pad(data: &Abd, len: usize) -> Abd {
+    if data.len() >= len {
+        return data.clone();
+    }
+    Abd::concat([data.clone(), Abd::zeroed(len - data.len())])
+}

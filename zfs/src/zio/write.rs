@@ -1,0 +1,146 @@
+//! Issuing prepared blocks, and freeing.
+use super::batch::SyncCtx;
+use super::physical::pad;
+use super::policy::PASS_REWRITE;
+use super::prepare::{Form, Prepared};
+use super::storage::{Format, Storage};
+use crate::vdev::{Priority, WriteIo};
+use crate::{Error, Result};
+use abd::Abd;
+use ondisk::blkptr::DVAS_PER_BP;
+use ondisk::{BlkPtr, Bookmark, Dva, Txg};
+use smallvec::SmallVec;
+
+impl Storage {
+    /// Allocates and starts writing. The pointer returned is final; the I/O ends at the latest with the batch.
+    ///
+    /// `old` is the pointer the block had (a hole if none). When it was born in this very transaction group with the
+    /// same size, and the pass is [`PASS_REWRITE`] or later, the block is rewritten in place: the pointer returned has
+    /// the same addresses. Otherwise freeing `old` is the caller's business.
+    ///
+    /// # Errors
+    /// `NoSpace`, `ReadOnly`.
+    pub fn issue(&self, ctx: &SyncCtx, block: Prepared, old: &BlkPtr, bookmark: Bookmark) -> Result<BlkPtr> {
+        if self.is_read_only {
+            return Err(Error::ReadOnly);
+        }
+        let Prepared { kind, level, copies, fill, lsize, checksum, form } = block;
+        let (data, compression, digest) = match form {
+            Form::Hole => return Ok(self.hole(ctx, old, kind, level, lsize)),
+            Form::Embedded { payload, compression } => {
+                let payload = payload.to_contiguous();
+                let bp = BlkPtr::new_embedded(&payload, lsize, compression, kind, level, ctx.txg);
+                return bp.map_err(|_| Error::Invalid);
+            }
+            Form::Block { data, compression, digest } => (data, compression, digest),
+        };
+        let copies = usize::from(copies).clamp(1, DVAS_PER_BP);
+        let dvas = if self.may_rewrite(ctx, old, data.len(), copies) {
+            let dvas: SmallVec<[Dva; DVAS_PER_BP]> = old.dvas().collect();
+            dvas.iter().for_each(|dva| self.start_write(ctx, dva, &data));
+            self.arc.forget(old);
+            dvas
+        } else {
+            let plan = self.plan(data.len(), copies, ctx.txg, &bookmark)?;
+            self.write_plan(ctx, plan, &data, checksum)?
+        };
+        let mut bp = BlkPtr::default();
+        bp.set_type(kind);
+        bp.set_level(level);
+        bp.set_lsize(lsize);
+        bp.set_psize(data.len() as u32);
+        bp.set_compression(compression);
+        bp.set_checksum_alg(checksum);
+        bp.set_little_endian(true);
+        bp.set_birth(ctx.txg, ctx.txg);
+        bp.set_fill(fill);
+        bp.set_digest(digest);
+        for (index, dva) in dvas.iter().enumerate() {
+            bp.set_dva(index, *dva).map_err(|_| Error::Invalid)?;
+        }
+        Ok(bp)
+    }
+
+    /// Frees a block in this transaction group, a gang block's pieces with it. At once: whether to put it off is the
+    /// caller's decision.
+    ///
+    /// # Errors
+    /// `Damaged` when the addresses are impossible or the space is free already, `Unsupported` for deduplicated
+    /// blocks; what reading a gang header gives.
+    pub fn free(&self, ctx: &SyncCtx, bp: &BlkPtr) -> Result<()> {
+        if self.is_read_only {
+            return Err(Error::ReadOnly);
+        }
+        if bp.is_dedup() && !bp.is_hole() && !bp.is_embedded() {
+            return Err(Error::Unsupported);
+        }
+        self.arc.forget(bp);
+        self.for_each_place(bp, &mut |vdev, offset, asize| self.allocator.free(vdev, offset, asize, ctx.txg))
+    }
+
+    /// Marks a block as allocated: intent log blocks found at import.
+    ///
+    /// # Errors
+    /// `Damaged` when the space is not free; what reading a gang header gives.
+    pub fn claim(&self, bp: &BlkPtr, txg: Txg) -> Result<()> {
+        self.for_each_place(bp, &mut |vdev, offset, asize| self.allocator.claim(vdev, offset, asize, txg))
+    }
+
+    /// Calls `f` with (vdev, offset, allocated bytes) of everything a block occupies: its copies, or a gang block's
+    /// headers and pieces.
+    ///
+    /// # Errors
+    /// `f`'s; what reading a gang header gives.
+    pub fn for_each_place(&self, bp: &BlkPtr, f: &mut dyn FnMut(u32, u64, u64) -> Result<()>) -> Result<()> {
+        self.places(bp, 0, f)
+    }
+
+    fn places(
+        &self,
+        bp: &BlkPtr,
+        depth: usize,
+        f: &mut dyn FnMut(u32, u64, u64) -> Result<()>,
+    ) -> Result<()> {
+        if bp.is_gang() {
+            for child in self.gang_children(bp, Bookmark::default(), Priority::SyncRead, depth)? {
+                self.places(&child, depth + 1, f)?;
+            }
+        }
+        for dva in bp.dvas() {
+            let asize = if dva.gang { self.gang_header_asize(dva.vdev)? } else { dva.asize };
+            f(dva.vdev, dva.offset, asize)?;
+        }
+        Ok(())
+    }
+
+    /// Starts writing one copy.
+    pub(super) fn start_write(&self, ctx: &SyncCtx, dva: &Dva, data: &Abd) {
+        let done = ctx.batch.completion(dva.vdev, dva.offset, data);
+        match self.extent_of(dva, data.len() as u32) {
+            Some((vdev, len)) => {
+                let data = pad(data, len);
+                vdev.io().write(WriteIo { offset: dva.offset, data, priority: Priority::AsyncWrite, done });
+            }
+            None => done.complete(Err(blockdev::Error::Invalid), None),
+        }
+    }
+
+    fn may_rewrite(&self, ctx: &SyncCtx, old: &BlkPtr, psize: usize, copies: usize) -> bool {
+        ctx.pass >= PASS_REWRITE
+            && !old.is_hole()
+            && !old.is_embedded()
+            && !old.is_gang()
+            && old.birth() == ctx.txg
+            && old.phys_birth() == ctx.txg
+            && old.psize() as usize == psize
+            && old.nr_dvas() == copies
+    }
+
+    /// A hole remembers when it came into being, if there was anything (or another hole that remembers) before it.
+    fn hole(&self, ctx: &SyncCtx, old: &BlkPtr, kind: ondisk::DmuType, level: u8, lsize: u32) -> BlkPtr {
+        if old.birth() == Txg::ZERO || !self.format().contains(Format::HOLE_BIRTH) {
+            return BlkPtr::HOLE;
+        }
+        BlkPtr::new_hole(kind, level, lsize, ctx.txg)
+    }
+}
