@@ -35,8 +35,8 @@ pub const fn label_verifier(device_offset: u64) -> Digest {
     Digest([device_offset, 0, 0, 0])
 }
 
-/// Verifier of a gang header: its own address and physical birth.
+/// Verifier of every copy of a gang header: the address of the *first* copy, and the physical birth.
 #[must_use]
-pub const fn gang_verifier(dva: &Dva, phys_birth: Txg) -> Digest {
-    Digest([dva.vdev as u64, dva.offset, phys_birth.0, 0])
+pub const fn gang_verifier(first: &Dva, phys_birth: Txg) -> Digest {
+    Digest([first.vdev as u64, first.offset, phys_birth.0, 0])
 }
