@@ -7,9 +7,21 @@
 //! | [`size`] | sizes as people write them |
 //! | [`source`] | packages, programs, inline files |
 //! | [`tree`] | trees of files, on the host and in images |
+//! | [`build`] | from a recipe to an image |
+//! | [`boot`] | loader and kernel on a disk |
+//! | [`layout`] | where things lie in an image |
+//! | [`image`] | an opened image: devices, pool, file systems |
+//! | [`info`] | facts about an image, and the full walk |
+//! | [`file_system`] | datasets as file systems |
 //! | [`pool`] | names of the pool's features and properties |
 #![forbid(unsafe_code)]
 
+pub mod boot;
+pub mod build;
+pub mod file_system;
+pub mod image;
+pub mod info;
+pub mod layout;
 pub mod pool;
 pub mod recipe;
 pub mod size;

@@ -6,6 +6,7 @@
 //! | [`import`] | writes a stream into an image's file systems |
 //! | [`host`] | a directory of the host as a stream |
 //! | [`export`] | an image's tree onto the host |
+//! | [`pipeline`] | reading and writing side by side |
 //! | [`path`] | paths of an image |
 //! | [`walk`] | an image's tree in a fixed order |
 //! | [`manifest`] | lists of hashes, attributes and extended attributes |
@@ -18,6 +19,7 @@ pub mod import;
 pub mod item;
 pub mod manifest;
 pub mod path;
+pub mod pipeline;
 pub mod walk;
 
 #[cfg(test)]

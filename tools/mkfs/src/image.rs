@@ -1,0 +1,138 @@
+//! An image of a powered-off machine, opened: its devices, its pool, its file systems.
+//!
+//! An image is a file or block device, or several joined by commas when the pool spans them, each a bare pool or a
+//! partitioned disk. Opening for reading writes nothing; opening for writing takes a lock on the files.
+use crate::file_system;
+use anyhow::{Context, Result, anyhow, bail};
+use blockdev::gpt::{TYPE_ZFS, Table};
+use blockdev::{BlockDevice, Partition};
+use blockdev_host::OpenOptions;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use vfs::FileSystem;
+use zfs::spa::{ImportOptions, Spa};
+
+/// What an image is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing is written, not even a label.
+    Read,
+    /// The pool is imported and exported again.
+    Write,
+}
+
+/// One device of an image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Part {
+    /// The file.
+    pub path: PathBuf,
+    /// First byte of the pool's device in it.
+    pub offset: u64,
+    /// Bytes of it.
+    pub len: u64,
+    /// It is a partition of a disk.
+    pub is_partition: bool,
+}
+
+/// An open image.
+#[derive(Debug)]
+pub struct Image {
+    parts: Vec<Part>,
+    spa: Arc<Spa>,
+    access: Access,
+}
+
+impl Image {
+    /// Opens the image that `name` names.
+    ///
+    /// # Errors
+    /// A file that cannot be opened, no pool in it, and what an import may say.
+    pub fn open(name: &str, access: Access) -> Result<Self> {
+        let opened = name.split(',').map(|file| open_device(Path::new(file), access));
+        let (parts, devices): (Vec<_>, Vec<_>) = opened.collect::<Result<Vec<_>>>()?.into_iter().unzip();
+        let options = ImportOptions {
+            read_only: access == Access::Read,
+            hostname: String::from("zeolite"),
+            ..ImportOptions::default()
+        };
+        let spa =
+            Spa::import(&devices, &options).with_context(|| format!("{name}: no pool can be opened"))?;
+        let image = Self { parts, spa, access };
+        if let (Access::Write, Some(why)) = (access, image.spa.properties()?.read_only_reason) {
+            bail!("{name}: can only be read: {why}");
+        }
+        Ok(image)
+    }
+
+    /// The pool.
+    pub fn spa(&self) -> &Arc<Spa> {
+        &self.spa
+    }
+
+    /// The devices.
+    pub fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    /// The full name of a dataset named with or without the pool; the root file system for `None`.
+    ///
+    /// # Errors
+    /// When the pool's properties cannot be read.
+    pub fn dataset_name(&self, name: Option<&str>) -> Result<String> {
+        let properties = self.spa.properties()?;
+        let pool = properties.name;
+        Ok(match name {
+            None => properties.bootfs.unwrap_or(pool),
+            Some(n)
+                if n == pool || n.starts_with(&format!("{pool}/")) || n.starts_with(&format!("{pool}@")) =>
+            {
+                n.to_owned()
+            }
+            Some(n) if n.starts_with('@') => format!("{pool}{n}"),
+            Some(n) => format!("{pool}/{n}"),
+        })
+    }
+
+    /// A dataset or snapshot as a file system.
+    ///
+    /// # Errors
+    /// When there is none of that name, or it cannot be mounted.
+    pub fn file_system(&self, name: Option<&str>) -> Result<Arc<dyn FileSystem>> {
+        let full = self.dataset_name(name)?;
+        let is_read_only = self.access == Access::Read || full.contains('@');
+        file_system::mount(&self.spa, &full, is_read_only).with_context(|| format!("dataset {full}"))
+    }
+
+    /// Closes it; after writing, everything is on the disk and the pool is marked exported.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn close(self) -> Result<()> {
+        self.spa.export().context("close the pool")
+    }
+}
+
+fn open_device(path: &Path, access: Access) -> Result<(Part, Arc<dyn BlockDevice>)> {
+    let shown = path.display();
+    let disk = OpenOptions::new().read_only(access == Access::Read).open(path).map_err(|e| {
+        if e.kind() == std::io::ErrorKind::WouldBlock {
+            anyhow!("{shown} is in use (a machine runs on it, or another command)")
+        } else {
+            anyhow!("{shown}: {e}")
+        }
+    })?;
+    let disk: Arc<dyn BlockDevice> = Arc::new(disk);
+    let table = Table::read(&*disk).with_context(|| format!("{shown}: partition table"))?;
+    let zfs = table.and_then(|t| t.entries.into_iter().find(|e| e.kind == TYPE_ZFS));
+    let len = disk.geometry().capacity;
+    let part = |offset, len, is_partition| Part { path: path.to_owned(), offset, len, is_partition };
+    Ok(match zfs {
+        Some(entry) => {
+            let window = Partition::new(disk, entry.start, entry.len)
+                .with_context(|| format!("{shown}: the ZFS partition lies outside of the disk"))?;
+            (part(entry.start, entry.len, true), Arc::new(window))
+        }
+        None => (part(0, len, false), disk),
+    })
+}
