@@ -97,3 +97,10 @@ impl From<blockdev::Error> for Error {
         }
     }
 }
+
+/// What does not parse is damage, whatever it is in detail.
+impl From<ondisk::OndiskError> for Error {
+    fn from(_: ondisk::OndiskError) -> Self {
+        Self::Damaged
+    }
+}

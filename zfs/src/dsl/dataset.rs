@@ -1,9 +1,17 @@
 //! Datasets as callers see them.
-use super::property::{Property, PropertyValue};
+use super::ledger::Ledger;
+use super::property::{Property, PropertyValue, Source};
+use super::{dir, props};
+use crate::dmu::{Objset, ObjsetProperties};
+use crate::spa::Spa;
+use crate::spa::mos::Mos;
 use crate::{Error, Result};
 use alloc::string::String;
-use alloc::sync::Arc;
-use ondisk::{Checksum, Compression};
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
+use ondisk::{Checksum, Compression, ObjectId};
+use rt::SpinLock;
 
 /// What a dataset holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -71,6 +79,8 @@ pub struct DatasetProperties {
     pub record_size: u32,
     /// Block compression (never `Inherit` or `On`).
     pub compression: Compression,
+    /// Level of zstd; 0 is its default. The others ignore it.
+    pub compression_level: u8,
     /// Block checksum (never `Inherit` or `On`).
     pub checksum: Checksum,
     /// Copies of user data.
@@ -114,47 +124,183 @@ pub struct DatasetProperties {
 /// An open dataset or snapshot.
 #[derive(Debug)]
 pub struct Dataset {
+    name: SpinLock<String>,
+    id: AtomicU64,
+    dir: AtomicU64,
+    is_snapshot: bool,
+    kind: DatasetKind,
+    objset: Arc<Objset>,
+    ledger: Arc<Ledger>,
+    spa: Weak<Spa>,
+    read_only_reason: Option<String>,
+}
+
+/// What a [`Dataset`] is made of.
+pub(crate) struct DatasetParts {
     pub(crate) name: String,
-    pub(crate) id: u64,
+    pub(crate) id: ObjectId,
+    pub(crate) dir: ObjectId,
+    pub(crate) is_snapshot: bool,
+    pub(crate) kind: DatasetKind,
+    pub(crate) objset: Arc<Objset>,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) spa: Weak<Spa>,
+    pub(crate) read_only_reason: Option<String>,
 }
 
 impl Dataset {
-    /// `pool/a/b` or `pool/a@snap`, as it was when opened.
-    pub fn name(&self) -> &str {
-        &self.name
+    pub(crate) fn new(parts: DatasetParts) -> Arc<Self> {
+        Arc::new(Self {
+            name: SpinLock::new(parts.name),
+            id: AtomicU64::new(parts.id.0),
+            dir: AtomicU64::new(parts.dir.0),
+            is_snapshot: parts.is_snapshot,
+            kind: parts.kind,
+            objset: parts.objset,
+            ledger: parts.ledger,
+            spa: parts.spa,
+            read_only_reason: parts.read_only_reason,
+        })
+    }
+
+    /// `pool/a/b` or `pool/a@snap`.
+    pub fn name(&self) -> String {
+        self.name.lock().clone()
     }
 
     /// Object number in the MOS: the `objset` of bookmarks.
     pub fn id(&self) -> u64 {
-        self.id
+        self.id.load(Ordering::Acquire)
+    }
+
+    /// What it holds.
+    pub fn kind(&self) -> DatasetKind {
+        self.kind
+    }
+
+    /// It is a snapshot.
+    pub fn is_snapshot(&self) -> bool {
+        self.is_snapshot
+    }
+
+    /// Its objects.
+    pub fn objset(&self) -> Arc<Objset> {
+        self.objset.clone()
     }
 
     /// Its properties now, inheritance resolved.
     ///
     /// # Errors
-    /// `Io`, `Checksum`, `Damaged`.
+    /// `Suspended` when the pool is closed; `Io`, `Checksum`, `Damaged`.
     pub fn properties(&self) -> Result<DatasetProperties> {
-        Err(Error::Unsupported)
+        let spa = self.spa()?;
+        let is_read_only = self.read_only_reason.is_some();
+        props::resolve(spa.mos(), self.dir(), spa.has_lz4(), is_read_only)
     }
 
-    /// Why it cannot be written, if so.
+    /// Why it cannot be written, if so: a snapshot, or a pool opened read-only (not the property `readonly`).
     pub fn read_only_reason(&self) -> Option<String> {
-        Some(String::from("not supported"))
+        self.read_only_reason.clone()
     }
 
-    /// Space figures now.
+    /// Space figures, as of the last transaction group.
     ///
     /// # Errors
-    /// `Io`, `Checksum`, `Damaged`.
-    pub fn space(self: &Arc<Self>) -> Result<DatasetSpace> {
-        Err(Error::Unsupported)
+    /// `Suspended` when the pool is closed; `Io`, `Checksum`, `Damaged`.
+    pub fn space(&self) -> Result<DatasetSpace> {
+        let spa = self.spa()?;
+        space_of(spa.mos(), ObjectId(self.id()), self.is_snapshot, spa.usable_bytes())
     }
 
     /// One property's value and where it comes from.
     ///
     /// # Errors
-    /// `Io`, `Checksum`, `Damaged`.
-    pub fn property(&self, _property: &Property) -> Result<(PropertyValue, super::Source)> {
-        Err(Error::Unsupported)
+    /// `Suspended` when the pool is closed; `Io`, `Checksum`, `Damaged`.
+    pub fn property(&self, property: &Property) -> Result<(PropertyValue, Source)> {
+        props::get(self.spa()?.mos(), self.dir(), property)
     }
+
+    /// The user properties in force.
+    ///
+    /// # Errors
+    /// As [`Self::property`].
+    pub fn user_properties(&self) -> Result<Vec<(Property, PropertyValue, Source)>> {
+        props::user_properties(self.spa()?.mos(), self.dir())
+    }
+
+    /// The pool.
+    ///
+    /// # Errors
+    /// `Suspended` when it is closed.
+    pub fn spa(&self) -> Result<Arc<Spa>> {
+        self.spa.upgrade().ok_or(Error::Suspended)
+    }
+
+    pub(crate) fn dir(&self) -> ObjectId {
+        ObjectId(self.dir.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// A new dataset gets its place when the transaction group that makes it is written.
+    pub(crate) fn set_place(&self, id: ObjectId, dir: ObjectId) {
+        self.id.store(id.0, Ordering::Release);
+        self.dir.store(dir.0, Ordering::Release);
+    }
+
+    pub(crate) fn set_name(&self, name: &str) {
+        *self.name.lock() = String::from(name);
+    }
+}
+
+/// How objsets write, from the properties.
+pub(crate) fn objset_properties(p: &DatasetProperties) -> ObjsetProperties {
+    ObjsetProperties {
+        checksum: p.checksum,
+        compress: p.compression,
+        compress_level: p.compression_level,
+        copies: p.copies,
+        redundant_metadata: p.redundant_metadata,
+    }
+}
+
+/// The space figures of a dataset or snapshot.
+pub(crate) fn space_of(mos: &Mos, id: ObjectId, is_snapshot: bool, usable: u64) -> Result<DatasetSpace> {
+    let ds = dir::read_dataset(mos, id)?;
+    if is_snapshot {
+        return Ok(DatasetSpace {
+            used: ds.unique_bytes,
+            referenced: ds.referenced_bytes,
+            logical_referenced: ds.uncompressed_bytes,
+            ..DatasetSpace::default()
+        });
+    }
+    let own = dir::read(mos, ds.dir)?;
+    let [head, snap, child, child_reserved, ref_reserved] = own.used_breakdown;
+    let mut available = dir::available(mos, ds.dir, usable)?;
+    let (ref_quota, ref_reserved_total) = ref_limits(mos, ds.dir)?;
+    // What a refreservation sets aside is charged as used, and is this dataset's to write.
+    available = available.saturating_add(ref_reserved_total.saturating_sub(ds.unique_bytes));
+    if ref_quota > 0 {
+        available = available.min(ref_quota.saturating_sub(ds.referenced_bytes));
+    }
+    Ok(DatasetSpace {
+        used: own.used_bytes,
+        referenced: ds.referenced_bytes,
+        available,
+        used_by_dataset: head,
+        used_by_snapshots: snap,
+        used_by_children: child + child_reserved,
+        used_by_refreservation: ref_reserved,
+        logical_referenced: ds.uncompressed_bytes,
+        logical_used: own.uncompressed_bytes,
+    })
+}
+
+/// `refquota` and `refreservation` of a dataset.
+pub(crate) fn ref_limits(mos: &Mos, dir: ObjectId) -> Result<(u64, u64)> {
+    let number = |p: Property| Ok::<u64, Error>(props::get(mos, dir, &p)?.0.number().unwrap_or(0));
+    Ok((number(Property::RefQuota)?, number(Property::RefReservation)?))
 }

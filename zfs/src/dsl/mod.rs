@@ -6,8 +6,25 @@
 //! |---|---|
 //! | [`property`] | the properties: names, values, defaults |
 //! | [`dataset`] | an open dataset, what callers see of closed ones |
+//! | `props` | where values are kept, inheritance |
+//! | `dir` | directories, space up the tree |
+//! | `ledger`, `book` | what a dataset gains and loses in a transaction group; entering it in the figures |
+//! | `bpobj`, `deadlist` | lists of blocks to be freed some day |
+//! | `create`, `destroy`, `names` | making, unmaking and finding datasets |
+//! | `owner` | whom an object's space is charged to |
+pub(crate) mod book;
+pub(crate) mod bpobj;
+pub(crate) mod create;
 pub mod dataset;
+pub(crate) mod deadlist;
+pub(crate) mod destroy;
+pub(crate) mod dir;
+pub(crate) mod ledger;
+pub mod names;
+pub(crate) mod owner;
 pub mod property;
+pub(crate) mod props;
 
 pub use dataset::{Dataset, DatasetInfo, DatasetKind, DatasetProperties, DatasetSpace};
+pub use names::DATASET_NAME_MAX;
 pub use property::{Property, PropertyValue, Source};

@@ -4,187 +4,116 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`spec`] | what callers say about a pool to be made or opened |
-//! | [`feature`] | feature flags: what exists, what this build does with it |
+//! | [`spec`], [`info`] | what callers say about a pool, and what they see of one |
+//! | [`feature`], `features` | feature flags: what this build does with each; the pool's own, with their refcounts |
+//! | `label`, `config` | what lies on the devices outside the tree: labels, uberblocks, the vdev tree |
+//! | `create`, `import` | how a pool comes to be open |
+//! | `sync` | one transaction group to disk |
+//! | `commands` | what is done to pools and datasets |
+//! | `mos`, `store`, `mos_hooks` | the meta-object set |
+//! | `history`, `environment` | the pool's log of commands; clock and chance |
+//! | `traverse`, `zil` | walking trees of blocks; looking at intent logs |
+//!
+//! Invariants: everything that changes the MOS runs in the sync thread (as part of a transaction group, or as a task
+//! that a command left for it), so MOS objects need no transaction of their own and no lock is shared with
+//! commands that wait. After a failed write nothing is acknowledged any more.
+mod commands;
+mod config;
+mod create;
+pub(crate) mod environment;
 pub mod feature;
+pub(crate) mod features;
+mod history;
+mod import;
+pub mod info;
+mod label;
+pub(crate) mod mos;
+mod mos_hooks;
 pub mod spec;
+mod store;
+mod sync;
+pub(crate) mod traverse;
+pub(crate) mod zil;
 
-pub use feature::{Compatibility, Feature, FeatureInfo, Support};
+pub use feature::{Compatibility, FeatureInfo, Support};
+pub use info::{HistoryRecord, LabelSummary, PoolProperties, PoolSpace, VdevInfo};
+pub use ondisk::feature::Feature;
+pub use ondisk::label::PoolState;
 pub use spec::{Deterministic, ImportOptions, MemoryLimits, PoolName, PoolSpec, VdevSpec};
 
-use crate::dsl::{Dataset, DatasetInfo, Property, PropertyValue, Source};
+use crate::dsl::Dataset;
 use crate::event::EventLog;
-use crate::verify;
+use crate::txg::Txgs;
+use crate::zio::Storage;
 use crate::{Error, Result};
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use blockdev::BlockDevice;
-
-/// State a label records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum PoolState {
-    /// In use, or its user died.
-    Active,
-    /// Given up cleanly.
-    Exported,
-    /// Destroyed: the name may be reused.
-    Destroyed,
-    /// A hot spare.
-    Spare,
-    /// A cache device.
-    Cache,
-}
-
-/// What the labels of one device say.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LabelSummary {
-    /// Name of the pool.
-    pub pool: String,
-    /// Guid of the pool.
-    pub pool_guid: u64,
-    /// Guid of this device.
-    pub guid: u64,
-    /// Guid of the top-level vdev it belongs to.
-    pub top_guid: u64,
-    /// Top-level vdevs of the pool.
-    pub nr_top_vdevs: u64,
-    /// Pool version.
-    pub version: u64,
-    /// State.
-    pub state: PoolState,
-    /// Transaction group of the newest valid uberblock, 0 if there is none.
-    pub txg: u64,
-    /// Host that wrote it.
-    pub hostid: u64,
-    /// Host that wrote it.
-    pub hostname: String,
-}
-
-/// A vdev of the pool's tree.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct VdevInfo {
-    /// Index among its siblings.
-    pub id: u64,
-    /// Guid.
-    pub guid: u64,
-    /// `disk`, `file`, `mirror`, ...
-    pub kind: String,
-    /// Of leaves.
-    pub path: Option<String>,
-    /// log2 of the smallest allocation.
-    pub ashift: u8,
-    /// Allocatable bytes.
-    pub asize: u64,
-}
-
-/// Space of the pool, bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PoolSpace {
-    /// All metaslabs.
-    pub size: u64,
-    /// Allocated.
-    pub allocated: u64,
-    /// Not allocated.
-    pub free: u64,
-    /// Being freed by a destroy that goes on.
-    pub freeing: u64,
-}
-
-/// A pool's own facts and properties.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PoolProperties {
-    /// Name.
-    pub name: String,
-    /// Guid.
-    pub guid: u64,
-    /// Version: 5000 with feature flags.
-    pub version: u64,
-    /// Last transaction group on disk.
-    pub txg: u64,
-    /// Dataset to boot from.
-    pub bootfs: Option<String>,
-    /// Comment.
-    pub comment: Option<String>,
-    /// Named feature set.
-    pub compatibility: Option<String>,
-    /// Opened read-only.
-    pub is_read_only: bool,
-    /// Why it was opened read-only although writing was asked for.
-    pub read_only_reason: Option<String>,
-    /// A write failed: nothing is acknowledged any more.
-    pub is_suspended: bool,
-}
-
-/// One record of the pool's history.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HistoryRecord {
-    /// Seconds since 1970.
-    pub time: u64,
-    /// The command, or the internal event.
-    pub text: String,
-    /// Transaction group, for internal events.
-    pub txg: u64,
-}
+use core::sync::atomic::AtomicU64;
+use environment::Environment;
+use mos::Mos;
+use mos_hooks::MosHooks;
+use nvpair::NvList;
+use ondisk::ObjectId;
+use ondisk::uberblock::Uberblock;
+use rt::{JoinHandle, Mutex, SpinLock};
+use sync::Tasks;
 
 /// An open pool.
 #[derive(Debug)]
 pub struct Spa {
     events: EventLog,
+    storage: Arc<Storage>,
+    txgs: Arc<Txgs>,
+    mos: Mos,
+    mos_hooks: Arc<MosHooks>,
+    env: Environment,
+    /// Root DSL directory.
+    root: AtomicU64,
+    /// The MOS configuration as it is to be written next. Never held across waiting.
+    config: SpinLock<NvList>,
+    /// Top-level facts of the configuration that never change.
+    guid: u64,
+    guid_sum: u64,
+    version: u64,
+    is_multihost: bool,
+    hostid: u64,
+    hostname: String,
+    /// What is on disk.
+    uberblock: SpinLock<Uberblock>,
+    /// Datasets that are or were open, by object number; those with dirty data must stay.
+    open: SpinLock<BTreeMap<u64, Arc<Dataset>>>,
+    tasks: Tasks,
+    /// One command at a time changes the tree of datasets: what it checked stays true until its task has run.
+    admin: Mutex<(), 100>,
+    state: SpinLock<State>,
+    thread: SpinLock<Option<JoinHandle>>,
+}
+
+/// What changes over a pool's open life.
+#[derive(Debug, Default)]
+struct State {
+    /// Why nothing is written.
+    read_only_reason: Option<String>,
+    /// The reason is not the caller's own wish.
+    is_forced: bool,
+    is_closed: bool,
+    /// The next transaction group writes labels with this state.
+    pool_state: u64,
+    deferred: DeferredFrees,
+}
+
+/// The list of deferred frees, and whether it may hold any.
+#[derive(Clone, Copy, Debug, Default)]
+struct DeferredFrees {
+    list: ObjectId,
+    may_hold: bool,
 }
 
 impl Spa {
-    /// Makes a pool on empty devices (what was there is lost) and leaves it open.
-    ///
-    /// # Errors
-    /// `Invalid` for a name, ashift or feature that cannot be, `TooLarge`/`NoSpace` for a device below 64 MiB,
-    /// the devices' errors.
-    pub fn create(_devices: Vec<VdevSpec>, _spec: &PoolSpec) -> Result<Arc<Self>> {
-        Err(Error::Unsupported)
-    }
-
-    /// Opens a pool. `devices` may hold others' devices too; order does not matter.
-    ///
-    /// # Errors
-    /// `NotFound`: no such pool; `NoLabel`, `ForeignLabel`, `MissingVdev`, `NoUberblock`, `UnsupportedVersion`,
-    /// `UnsupportedFeature`, `Unsupported` (vdev kinds), `Busy` (another host has it open), `Io`, `Checksum`,
-    /// `Damaged`. The log facade names the detail.
-    pub fn import(_devices: &[Arc<dyn BlockDevice>], _options: &ImportOptions) -> Result<Arc<Self>> {
-        Err(Error::Unsupported)
-    }
-
-    /// What the labels of a device say.
-    ///
-    /// # Errors
-    /// `NoLabel`, `Io`.
-    pub fn probe(_device: &Arc<dyn BlockDevice>) -> Result<LabelSummary> {
-        Err(Error::Unsupported)
-    }
-
-    /// Writes everything, marks the labels exported and closes. Datasets still open afterwards only give errors.
-    ///
-    /// # Errors
-    /// `Suspended`, `Io`.
-    pub fn export(&self) -> Result<()> {
-        Err(Error::Unsupported)
-    }
-
-    /// Everything written before the call is durable after it.
-    ///
-    /// # Errors
-    /// `Suspended`.
-    pub fn sync(&self) -> Result<()> {
-        Err(Error::Unsupported)
-    }
-
-    /// Facts and properties.
-    pub fn properties(&self) -> Result<PoolProperties> {
-        Err(Error::Unsupported)
-    }
-
-    /// Feature flags.
-    pub fn features(&self) -> Result<Vec<FeatureInfo>> {
-        Err(Error::Unsupported)
+    pub(crate) fn mos(&self) -> &Mos {
+        &self.mos
     }
 
     /// What happened lately.
@@ -192,73 +121,43 @@ impl Spa {
         self.events.clone()
     }
 
-    /// Top-level vdevs.
-    pub fn vdevs(&self) -> Vec<VdevInfo> {
-        Vec::new()
+    /// The blocks.
+    pub fn storage(&self) -> &Arc<Storage> {
+        &self.storage
     }
 
-    /// Space.
-    pub fn space(&self) -> PoolSpace {
-        PoolSpace::default()
+    /// The transaction groups.
+    pub fn txgs(&self) -> &Arc<Txgs> {
+        &self.txgs
     }
 
-    /// Sets the dataset to boot from; `None` clears it.
-    pub fn set_bootfs(&self, _dataset: Option<&str>) -> Result<()> {
-        Err(Error::Unsupported)
+    pub(crate) fn root_dir(&self) -> ObjectId {
+        ObjectId(self.root.load(core::sync::atomic::Ordering::Acquire))
     }
 
-    /// The pool's history, oldest first.
-    pub fn history(&self) -> Result<Vec<HistoryRecord>> {
-        Err(Error::Unsupported)
+    /// What `compression=on` means here.
+    pub(crate) fn has_lz4(&self) -> bool {
+        self.storage.format().contains(crate::zio::Format::LZ4)
     }
 
-    /// Adds a command to the history.
-    pub fn log_history(&self, _command: &str) -> Result<()> {
-        Err(Error::Unsupported)
+    /// Bytes that all datasets together may use.
+    pub(crate) fn usable_bytes(&self) -> u64 {
+        self.storage.space().usable_by_fs
     }
 
-    /// Every dataset, parents before children, snapshots after their dataset.
-    pub fn datasets(&self) -> Result<Vec<DatasetInfo>> {
-        Err(Error::Unsupported)
+    fn open_datasets(&self) -> Vec<Arc<Dataset>> {
+        self.open.lock().values().cloned().collect()
     }
 
-    /// Opens `pool/a` or `pool/a@snap`; the same dataset opened twice is one object.
-    pub fn open_dataset(self: &Arc<Self>, _name: &str) -> Result<Arc<Dataset>> {
-        Err(Error::Unsupported)
-    }
-
-    /// Destroys a dataset that has no children, snapshots or clones and is not open.
-    pub fn destroy_dataset(&self, _name: &str) -> Result<()> {
-        Err(Error::Unsupported)
-    }
-
-    /// Renames a dataset within the pool.
-    pub fn rename_dataset(&self, _name: &str, _to: &str) -> Result<()> {
-        Err(Error::Unsupported)
-    }
-
-    /// Sets a property.
-    pub fn set_property(&self, _dataset: &str, _property: &Property, _value: &PropertyValue) -> Result<()> {
-        Err(Error::Unsupported)
-    }
-
-    /// Removes a local property.
-    pub fn inherit_property(&self, _dataset: &str, _property: &Property) -> Result<()> {
-        Err(Error::Unsupported)
-    }
-
-    /// A property's value and where it comes from.
-    pub fn get_property(&self, _dataset: &str, _property: &Property) -> Result<(PropertyValue, Source)> {
-        Err(Error::Unsupported)
-    }
-
-    /// The user properties in force on a dataset.
-    pub fn user_properties(&self, _dataset: &str) -> Result<Vec<(Property, PropertyValue, Source)>> {
-        Err(Error::Unsupported)
-    }
-
-    /// Walks everything; `progress` is called now and then.
-    pub fn verify(&self, _progress: &mut dyn FnMut(verify::Progress)) -> Result<verify::Report> {
-        Err(Error::Unsupported)
+    /// Why nothing can be written, if so.
+    ///
+    /// # Errors
+    /// `ReadOnly`, `Suspended`.
+    fn check_writable(&self) -> Result<()> {
+        let state = self.state.lock();
+        if state.is_closed || self.txgs.is_suspended() {
+            return Err(Error::Suspended);
+        }
+        if state.read_only_reason.is_some() { Err(Error::ReadOnly) } else { Ok(()) }
     }
 }

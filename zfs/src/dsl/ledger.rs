@@ -1,0 +1,120 @@
+//! What one dataset gains and loses within a transaction group: collected block by block while its objset is synced,
+//! booked once afterwards.
+//!
+//! The one decision made per block is who owns it: born after the last snapshot, only the head knows it and it is
+//! freed; older, a snapshot holds it too and it goes on the dead list. Freeing the latter would take blocks away
+//! from the snapshot.
+use super::bpobj::Sums;
+use super::owner;
+use crate::Result;
+use crate::dmu::{FeatureUse, ObjsetHooks, Owner};
+use crate::zio::{Storage, SyncCtx};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
+use ondisk::feature::Feature;
+use ondisk::{BlkPtr, DmuType, Txg};
+use rt::SpinLock;
+
+/// Collected since it was last taken.
+#[derive(Debug, Default)]
+pub(crate) struct Pending {
+    /// Written.
+    pub(crate) born: Sums,
+    /// Overwritten or freed, known to the head only.
+    pub(crate) freed: Sums,
+    /// Overwritten or freed, held by a snapshot.
+    pub(crate) dead: Sums,
+    /// The blocks behind `dead`.
+    pub(crate) dead_blocks: Vec<BlkPtr>,
+    /// Features used for the first time as far as the objset knows.
+    pub(crate) features: Vec<Feature>,
+}
+
+impl Pending {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.born.is_zero() && self.freed.is_zero() && self.dead.is_zero() && self.features.is_empty()
+    }
+}
+
+/// The hooks of a dataset's objset.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    storage: Arc<Storage>,
+    pending: SpinLock<Pending>,
+    prev_snap_txg: AtomicU64,
+    /// What the dataset may still write, as of the last transaction group.
+    available: AtomicU64,
+    /// The same as far as quotas (not the pool) limit it.
+    quota: AtomicU64,
+}
+
+impl Ledger {
+    pub(crate) fn new(storage: Arc<Storage>, prev_snap_txg: Txg) -> Self {
+        Self {
+            storage,
+            pending: SpinLock::default(),
+            prev_snap_txg: AtomicU64::new(prev_snap_txg.0),
+            available: AtomicU64::new(u64::MAX),
+            quota: AtomicU64::new(u64::MAX),
+        }
+    }
+
+    pub(crate) fn take(&self) -> Pending {
+        core::mem::take(&mut *self.pending.lock())
+    }
+
+    pub(crate) fn set_available(&self, pool: u64, quota: u64) {
+        self.available.store(pool, Ordering::Relaxed);
+        self.quota.store(quota, Ordering::Relaxed);
+    }
+}
+
+impl ObjsetHooks for Ledger {
+    fn block_born(&self, _ctx: &SyncCtx, bp: &BlkPtr) {
+        self.pending.lock().born.add(Sums::of(bp));
+    }
+
+    fn block_killed(&self, ctx: &SyncCtx, bp: &BlkPtr) -> Result<()> {
+        if bp.is_hole() {
+            return Ok(());
+        }
+        let sums = Sums::of(bp);
+        if bp.birth().0 > self.prev_snap_txg.load(Ordering::Relaxed) {
+            self.pending.lock().freed.add(sums);
+            if !bp.is_embedded() {
+                self.storage.free(ctx, bp)?;
+            }
+        } else {
+            let mut pending = self.pending.lock();
+            pending.dead.add(sums);
+            pending.dead_blocks.push(*bp);
+        }
+        Ok(())
+    }
+
+    fn owner_of(&self, bonus_kind: DmuType, bonus: &[u8]) -> Option<Owner> {
+        owner::of(bonus_kind, bonus)
+    }
+
+    fn space_available(&self) -> u64 {
+        self.available.load(Ordering::Relaxed)
+    }
+
+    fn quota_available(&self) -> u64 {
+        self.quota.load(Ordering::Relaxed)
+    }
+
+    fn feature_used(&self, _ctx: &SyncCtx, feature: FeatureUse) {
+        let feature = match feature {
+            FeatureUse::LargeBlocks => Feature::LargeBlocks,
+            FeatureUse::LargeDnode => Feature::LargeDnode,
+            FeatureUse::UserobjAccounting => Feature::UserobjAccounting,
+            FeatureUse::ProjectQuota => Feature::ProjectQuota,
+        };
+        let mut pending = self.pending.lock();
+        if !pending.features.contains(&feature) {
+            pending.features.push(feature);
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! Making a pool.
+//!
+//! There is no special path that lays out a pool: an empty one is put together in memory, and its first transaction
+//! group, written like any other, holds everything there is. Until that group's uberblock is written the devices have
+//! no valid label, so a crash leaves no pool rather than half of one.
+use super::config::{self, NewVdev};
+use super::environment::Environment;
+use super::mos::Mos;
+use super::mos_hooks::MosHooks;
+use super::spec::{PoolSpec, VdevSpec};
+use super::sync::{Tasks, When};
+use super::{Spa, State, features, history, label};
+use crate::dmu::{DmuTx, NewObject, Objset, ObjsetConfig, ObjsetProperties};
+use crate::dsl::{bpobj, create as dsl_create, names as dsl_names, props};
+use crate::event::EventLog;
+use crate::txg::{TxgConfig, Txgs};
+use crate::vdev::{VdevKind, VdevSpec as OpenVdev, layout};
+use crate::zap::{Zap, ZapOptions};
+use crate::zio::{Format, Storage, StorageConfig, SyncCtx};
+use crate::{Error, Result};
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use blockdev::BlockDevice;
+use ondisk::feature::Feature;
+use ondisk::label::PoolState;
+use ondisk::objset::ObjsetKind;
+use ondisk::pool_directory::{self as names, CHECKSUM_SALT_SIZE, CONFIG_BLOCK_SIZE, POOL_DIRECTORY};
+use ondisk::uberblock::Uberblock;
+use ondisk::{Compression, DmuType, ObjectId, SPA_VERSION_FEATURES, Txg};
+
+/// What fills a new dataset, in the transaction that makes it.
+pub type Init<'a> = &'a mut dyn FnMut(&DmuTx, &Arc<Objset>) -> Result<()>;
+
+/// Longest pool name.
+const NAME_MAX: usize = 255;
+/// Names that would be taken for vdev types.
+const RESERVED: &[&str] = &["mirror", "raidz", "draid", "spare", "log"];
+/// Data of an object array.
+const ARRAY_BLOCK: u32 = 512;
+
+pub(super) fn check_name(name: &str) -> Result<()> {
+    if name.len() > NAME_MAX {
+        return Err(Error::NameTooLong);
+    }
+    let is_reserved = name == "log" || RESERVED[..4].iter().any(|word| name.starts_with(word));
+    let starts_well = name.as_bytes().first().is_some_and(u8::is_ascii_alphabetic);
+    if is_reserved || !starts_well || name.contains('/') || dsl_names::check(name).is_err() {
+        return Err(Error::Invalid);
+    }
+    Ok(())
+}
+
+/// The numbers of the new vdevs. Object numbers in the MOS are chosen here, so that the tree, which is fixed once the
+/// storage is open, can name them: the pool directory is 1, the arrays of space maps follow.
+fn plan(devices: &[VdevSpec], spec: &PoolSpec, env: &Environment) -> Result<Vec<NewVdev>> {
+    if devices.is_empty() || !(layout::ASHIFT_MIN..=layout::ASHIFT_MAX).contains(&spec.ashift) {
+        return Err(Error::Invalid);
+    }
+    let mut vdevs = Vec::new();
+    for (index, vdev) in devices.iter().enumerate() {
+        let geometry = vdev.device.geometry();
+        if geometry.is_read_only {
+            return Err(Error::ReadOnly);
+        }
+        if geometry.capacity < layout::DEVICE_SIZE_MIN {
+            return Err(Error::NoSpace);
+        }
+        if u64::from(geometry.logical_block_size) > 1 << spec.ashift {
+            return Err(Error::Invalid);
+        }
+        let asize = layout::leaf_asize(geometry.capacity);
+        vdevs.push(NewVdev {
+            guid: env.guid(),
+            path: vdev.path.clone(),
+            is_file: vdev.is_file,
+            ashift: spec.ashift,
+            asize,
+            metaslab_shift: layout::metaslab_shift_for(asize),
+            metaslab_array: ObjectId(POOL_DIRECTORY.0 + 1 + index as u64),
+            zap_leaf: ObjectId(0),
+            zap_top: ObjectId(0),
+        });
+    }
+    Ok(vdevs)
+}
+
+fn open_vdev(index: usize, vdev: &NewVdev, device: &Arc<dyn BlockDevice>) -> Result<OpenVdev> {
+    Ok(OpenVdev {
+        kind: VdevKind::Leaf,
+        id: u32::try_from(index).map_err(|_| Error::Invalid)?,
+        guid: vdev.guid,
+        device: Some(device.clone()),
+        ashift: vdev.ashift,
+        asize: vdev.asize,
+        metaslab_shift: vdev.metaslab_shift,
+        metaslab_array: vdev.metaslab_array,
+        is_log: false,
+        is_excluded: false,
+        top_zap: ObjectId(0),
+        children: Vec::new(),
+    })
+}
+
+/// What may be written, by the features enabled.
+pub(super) fn format_of(features: impl Fn(Feature) -> bool, is_old: bool) -> Format {
+    let flags = [
+        (Feature::HoleBirth, Format::HOLE_BIRTH),
+        (Feature::EmbeddedData, Format::EMBEDDED_DATA),
+        (Feature::Lz4Compress, Format::LZ4),
+        (Feature::SpacemapV2, Format::SPACEMAP_V2),
+        (Feature::SpacemapHistogram, Format::SPACEMAP_HISTOGRAM),
+    ];
+    let enabled = flags.into_iter().filter(|(feature, _)| !is_old && features(*feature));
+    enabled.fold(Format::empty(), |all, (_, flag)| all | flag)
+}
+
+impl Spa {
+    /// Makes a pool on empty devices (what was there is lost) and leaves it open. `init` fills the root dataset.
+    ///
+    /// # Errors
+    /// `Invalid` for a name, ashift or feature that cannot be, `NoSpace` for a device below 64 MiB, `ReadOnly`, the
+    /// devices' errors, what `init` returns.
+    pub fn create(devices: Vec<VdevSpec>, spec: &PoolSpec, init: Init<'_>) -> Result<Arc<Self>> {
+        check_name(&spec.name)?;
+        for (property, value) in &spec.root_properties {
+            property.check(value)?;
+        }
+        let features = spec.compatibility.features().map_err(|name| {
+            log::error!("zfs: feature {name} is unknown or not written by this build");
+            Error::Invalid
+        })?;
+        let env = Environment::new(spec.deterministic);
+        let vdevs = plan(&devices, spec, &env)?;
+        let open: Vec<OpenVdev> = vdevs
+            .iter()
+            .zip(&devices)
+            .enumerate()
+            .map(|(index, (vdev, device))| open_vdev(index, vdev, &device.device))
+            .collect::<Result<_>>()?;
+        devices.iter().try_for_each(|vdev| wipe_labels(&vdev.device))?;
+        let spa = Self::assemble_new(spec, env, &vdevs, &open)?;
+        spa.storage.set_format(format_of(|f| features.contains(&f), false));
+        spa.start();
+        let result = spa.fill(spec, vdevs, features, init);
+        if result.is_err() {
+            spa.stop();
+        }
+        result.map(|()| spa)
+    }
+
+    fn assemble_new(
+        spec: &PoolSpec,
+        env: Environment,
+        vdevs: &[NewVdev],
+        open: &[OpenVdev],
+    ) -> Result<Arc<Self>> {
+        let events = EventLog::new();
+        let storage = Storage::open(
+            open,
+            &StorageConfig {
+                is_read_only: false,
+                arc_target: spec.memory.arc_bytes as u64,
+                nr_allocators: 1,
+                events: events.clone(),
+            },
+        )?;
+        let txgs = Txgs::new(
+            Txg::INITIAL,
+            TxgConfig {
+                dirty_max: spec.memory.dirty_bytes as u64,
+                is_deterministic: spec.deterministic.is_some(),
+                ..TxgConfig::default()
+            },
+        );
+        let mos_hooks = MosHooks::new(storage.clone());
+        let objset = Objset::open(
+            storage.clone(),
+            txgs.clone(),
+            None,
+            ObjsetConfig {
+                id: 0,
+                kind: ObjsetKind::Meta,
+                hooks: mos_hooks.clone(),
+                properties: ObjsetProperties::default(),
+                is_read_only: false,
+            },
+        )?;
+        let guid = env.guid();
+        let config = config::of_new_pool(spec, guid, Txg::INITIAL.0, vdevs);
+        Ok(Arc::new(Self {
+            guid_sum: config::guid_sum(&config)?,
+            guid,
+            version: SPA_VERSION_FEATURES,
+            is_multihost: false,
+            hostid: spec.hostid,
+            hostname: spec.hostname.clone(),
+            mos: Mos::new(objset, &spec.name),
+            mos_hooks,
+            events,
+            storage,
+            txgs,
+            env,
+            root: ObjectId(0).0.into(),
+            config: rt::SpinLock::new(config),
+            uberblock: rt::SpinLock::new(Uberblock::default()),
+            open: rt::SpinLock::default(),
+            tasks: Tasks::default(),
+            admin: rt::Mutex::new(()),
+            state: rt::SpinLock::new(State { pool_state: PoolState::Active as u64, ..State::default() }),
+            thread: rt::SpinLock::new(None),
+        }))
+    }
+
+    /// Everything a new pool holds, as tasks of its first transaction group.
+    fn fill(
+        self: &Arc<Self>,
+        spec: &PoolSpec,
+        vdevs: Vec<NewVdev>,
+        features: Vec<Feature>,
+        init: Init<'_>,
+    ) -> Result<()> {
+        let root = self.prepare_dataset(&spec.name)?;
+        let dataset = root.dataset.clone();
+        let tx = root.begin(&self.txgs, init)?;
+        let properties = spec.root_properties.clone();
+        let history = spec.history.clone();
+        let txg = tx.txg();
+        let task = move |spa: &Arc<Self>, _: &SyncCtx, tx: &DmuTx| {
+            spa.write_new_pool(tx, vdevs, &features)?;
+            let root_dir = spa.root_dir();
+            for (property, value) in &properties {
+                props::set(&spa.mos, tx, root_dir, property, value)?;
+            }
+            let id = dsl_create::new_dataset(&spa.mos, tx, root_dir, root_dir, &spa.env)?;
+            spa.adopt(&dataset, id, root_dir)?;
+            spa.note(tx, &history)
+        };
+        self.tasks.push(txg, When::BeforeDatasets, alloc::boxed::Box::new(task));
+        drop(tx);
+        self.txgs.wait_synced(txg)?;
+        self.forget(root.dataset.id());
+        Ok(())
+    }
+
+    fn write_new_pool(&self, tx: &DmuTx, mut vdevs: Vec<NewVdev>, features: &[Feature]) -> Result<()> {
+        let mos = &self.mos;
+        let objset = mos.objset();
+        Zap::create_at(objset, tx, POOL_DIRECTORY, DmuType::OBJECT_DIRECTORY, ZapOptions::default())?;
+        for vdev in &vdevs {
+            objset.claim(tx, vdev.metaslab_array, &NewObject::new(DmuType::OBJECT_ARRAY, ARRAY_BLOCK))?;
+        }
+        self.create_config_object(tx)?;
+        let root = dsl_create::new_tree(mos, tx, &self.env)?;
+        self.root.store(root.0, core::sync::atomic::Ordering::Release);
+        self.create_features(tx, features)?;
+        let deferred = bpobj::create(mos, tx)?;
+        mos.hold(deferred)?.set_compress(tx, Compression::Off)?;
+        mos.set_directory_entry(tx, names::SYNC_BPLIST, deferred)?;
+        mos.zap_add(tx, POOL_DIRECTORY, names::DEFLATE, 1)?;
+        mos.zap_add(tx, POOL_DIRECTORY, names::CREATION_VERSION, self.version)?;
+        let mut salt = [0; CHECKSUM_SALT_SIZE];
+        salt.as_chunks_mut::<8>().0.iter_mut().for_each(|w| *w = self.env.random().to_le_bytes());
+        mos.zap_set_bytes(tx, POOL_DIRECTORY, names::CHECKSUM_SALT, &salt)?;
+        history::create(mos, tx, self.storage.vdevs().iter().map(|v| v.info().asize).sum())?;
+        self.create_vdev_zaps(tx, &mut vdevs)?;
+        mos.mark_config_dirty();
+        Ok(())
+    }
+
+    fn create_config_object(&self, tx: &DmuTx) -> Result<()> {
+        let new = NewObject::new(DmuType::PACKED_NVLIST, CONFIG_BLOCK_SIZE)
+            .with_bonus(DmuType::PACKED_NVLIST_SIZE, 8);
+        let id = self.mos.allocate(tx, &new)?;
+        self.mos.set_directory_entry(tx, names::CONFIG, id)
+    }
+
+    fn create_features(&self, tx: &DmuTx, features: &[Feature]) -> Result<()> {
+        for name in [names::FEATURES_FOR_READ, names::FEATURES_FOR_WRITE, names::FEATURE_DESCRIPTIONS] {
+            let id = self.mos.create_zap(tx, DmuType::OTN_ZAP_METADATA, DmuType::NONE, 0)?;
+            self.mos.set_directory_entry(tx, name, id)?;
+        }
+        self.mos.reload_feature_objects()?;
+        features::enable_all(&self.mos, tx, features)
+    }
+
+    /// A ZAP for each vdev, as top-level vdev and as leaf, and the map of them all.
+    fn create_vdev_zaps(&self, tx: &DmuTx, vdevs: &mut [NewVdev]) -> Result<()> {
+        let mos = &self.mos;
+        let map = mos.create_zap(tx, DmuType::OTN_ZAP_METADATA, DmuType::NONE, 0)?;
+        mos.set_directory_entry(tx, names::VDEV_ZAP_MAP, map)?;
+        for (index, vdev) in vdevs.iter_mut().enumerate() {
+            for place in [&mut vdev.zap_leaf, &mut vdev.zap_top] {
+                *place = mos.create_zap(tx, DmuType::OTN_ZAP_METADATA, DmuType::NONE, 0)?;
+                mos.zap_add(tx, map, &alloc::format!("{:x}", place.0), place.0)?;
+            }
+            config::set_vdev_zaps(&mut self.config.lock(), index, vdev)?;
+        }
+        Ok(())
+    }
+}
+
+/// Overwrites the labels: an old pool's uberblocks must not outlive it.
+fn wipe_labels(device: &Arc<dyn BlockDevice>) -> Result<()> {
+    for offset in layout::label_offsets(device.geometry().capacity) {
+        device.write(offset, label::blank(offset))?;
+    }
+    match device.flush() {
+        Err(blockdev::Error::Unsupported) => Ok(()),
+        other => other.map_err(Into::into),
+    }
+}
+
+/// The reason that snapshots and read-only pools give.
+pub(super) fn because(text: &str) -> Option<String> {
+    Some(String::from(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pool_names() {
+        for good in ["tank", "a", "rpool-1", "T_2.x"] {
+            assert_eq!(check_name(good), Ok(()), "{good}");
+        }
+        for bad in ["", "1tank", "mirror", "raidz2x", "log", "sparepool", "a/b", "a@b", "-x", "draid"] {
+            assert_eq!(check_name(bad), Err(Error::Invalid), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,479 @@
+//! Opening a pool.
+//!
+//!     labels -> pool -> best uberblock -> MOS, over what the labels say -> configuration in the MOS (trusted)
+//!     -> devices again, by that -> features -> why not to write, if so -> space maps -> sync thread
+//!
+//! Everything up to the last step only reads: an import that fails has changed nothing.
+use super::config;
+use super::create::{because, format_of};
+use super::environment::Environment;
+use super::label::{self, DeviceLabels};
+use super::mos::Mos;
+use super::mos_hooks::MosHooks;
+use super::spec::{ImportOptions, PoolName};
+use super::sync::Tasks;
+use super::traverse::{Visitor, Walk};
+use super::{DeferredFrees, LabelSummary, Spa, State, features};
+use crate::dmu::{Objset, ObjsetConfig, ObjsetProperties};
+use crate::dsl::{bpobj, dir, names as dsl_names};
+use crate::event::{Event, EventLog};
+use crate::txg::{TxgConfig, Txgs};
+use crate::vdev::{VdevKind, VdevSpec};
+use crate::zio::{Storage, StorageConfig};
+use crate::{Error, Result};
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use blockdev::BlockDevice;
+use nvpair::NvList;
+use ondisk::feature::Feature;
+use ondisk::label::PoolState;
+use ondisk::objset::ObjsetKind;
+use ondisk::pool_directory as names;
+use ondisk::uberblock::Uberblock;
+use ondisk::zil::ZilHeader;
+use ondisk::{BlkPtr, Bookmark, ObjectId, SPA_VERSION_FEATURES, Txg};
+
+/// Longest packed configuration.
+const CONFIG_MAX: u64 = 8 << 20;
+
+/// A device with valid labels.
+struct Candidate {
+    device: Arc<dyn BlockDevice>,
+    labels: DeviceLabels,
+    guid: u64,
+    top_guid: u64,
+}
+
+/// The devices of one pool.
+struct Found {
+    candidates: Vec<Candidate>,
+    /// The newest of their configurations.
+    config: NvList,
+}
+
+impl Spa {
+    /// Opens a pool. `devices` may hold others' devices too; order does not matter.
+    ///
+    /// # Errors
+    /// `NotFound`: no such pool; `NoLabel`: none of the devices has a label; `Invalid`: several pools, and no name;
+    /// `ForeignLabel`, `MissingVdev`, `NoUberblock`, `UnsupportedVersion`, `UnsupportedFeature`, `Unsupported` (vdev
+    /// kinds), `Busy` (another host has it open), `Io`, `Checksum`, `Damaged`. The log facade names the detail.
+    pub fn import(devices: &[Arc<dyn BlockDevice>], options: &ImportOptions) -> Result<Arc<Self>> {
+        let found = find(devices, &options.pool)?;
+        check_state(&found.config, options)?;
+        let uberblock = choose_uberblock(&found, options)?;
+        let events = EventLog::new();
+        let trusted = read_trusted_config(&found, &uberblock, &events)?;
+        let spa = open(&found, trusted, uberblock, options, events)?;
+        if spa.state.lock().read_only_reason.is_none() {
+            spa.storage.load_metaslabs(&spa.mos)?;
+            spa.start();
+            let started = spa.take_over();
+            if started.is_err() {
+                spa.stop();
+            }
+            started?;
+        } else if spa.can_load_space_maps()? {
+            spa.storage.load_metaslabs(&spa.mos)?;
+        }
+        Ok(spa)
+    }
+
+    /// What the labels of a device say.
+    ///
+    /// # Errors
+    /// `NoLabel`, `ForeignLabel`, `Io`.
+    pub fn probe(device: &Arc<dyn BlockDevice>) -> Result<LabelSummary> {
+        let labels = label::read(device)?;
+        let config = &labels.config;
+        let number = |name: &str| config.get_u64(name).unwrap_or(0);
+        let best = label::best_uberblock(labels.uberblocks.iter().copied(), None);
+        Ok(LabelSummary {
+            pool: config.get_str("name").unwrap_or_default().to_string(),
+            pool_guid: number("pool_guid"),
+            guid: number("guid"),
+            top_guid: number("top_guid"),
+            nr_top_vdevs: number("vdev_children"),
+            version: number("version"),
+            state: PoolState::from_id(number("state")).ok_or(Error::ForeignLabel)?,
+            txg: best.map_or(0, |u| u.txg.0),
+            hostid: number("hostid"),
+            hostname: config.get_str("hostname").unwrap_or_default().to_string(),
+        })
+    }
+
+    /// Says in the labels that the pool is in use, before anything else is written.
+    fn take_over(self: &Arc<Self>) -> Result<()> {
+        self.set_pool_state(PoolState::Active);
+        let hold = self.txgs.hold_open();
+        let txg = hold.txg();
+        drop(hold);
+        self.txgs.wait_synced(txg)
+    }
+
+    /// A read-only pool is open without its space maps if they need what this build has not got.
+    fn can_load_space_maps(&self) -> Result<bool> {
+        Ok(!features::is_active(&self.mos, Feature::DeviceRemoval)?)
+    }
+}
+
+/// Sorts the devices by pool and picks the one that is wanted.
+fn find(devices: &[Arc<dyn BlockDevice>], wanted: &PoolName) -> Result<Found> {
+    let mut pools: BTreeMap<u64, Vec<Candidate>> = BTreeMap::new();
+    let mut worst = Error::NoLabel;
+    for device in devices {
+        let labels = match label::read(device) {
+            Ok(labels) => labels,
+            Err(e) => {
+                if e != Error::NoLabel {
+                    worst = e;
+                }
+                continue;
+            }
+        };
+        let number = |name: &str| labels.config.get_u64(name);
+        let state = number("state").and_then(PoolState::from_id);
+        let (Some(pool), Some(guid), Some(top_guid)) =
+            (number("pool_guid"), number("guid"), number("top_guid"))
+        else {
+            // Spares and cache devices have a label, but of no pool.
+            worst = Error::ForeignLabel;
+            continue;
+        };
+        if !matches!(state, Some(PoolState::Active | PoolState::Exported)) {
+            worst = Error::ForeignLabel;
+            continue;
+        }
+        let candidate = Candidate { device: device.clone(), guid, top_guid, labels };
+        pools.entry(pool).or_default().push(candidate);
+    }
+    if pools.is_empty() {
+        return Err(worst);
+    }
+    let mut matching: Vec<Found> = pools
+        .into_iter()
+        .filter_map(|(guid, candidates)| {
+            let newest = candidates.iter().max_by_key(|c| c.labels.config.get_u64("txg").unwrap_or(0))?;
+            let config = newest.labels.config.clone();
+            let is_wanted = match wanted {
+                PoolName::Any => true,
+                PoolName::Name(name) => config.get_str("name") == Some(name),
+                PoolName::Guid(wanted) => guid == *wanted,
+            };
+            is_wanted.then_some(Found { candidates, config })
+        })
+        .collect();
+    match (matching.pop(), matching.is_empty()) {
+        (Some(found), true) => Ok(found),
+        (Some(_), false) => {
+            log::error!("zfs: several pools on these devices: say which");
+            Err(Error::Invalid)
+        }
+        (None, _) => Err(Error::NotFound),
+    }
+}
+
+fn check_state(config: &NvList, options: &ImportOptions) -> Result<()> {
+    let version = config.get_u64("version").unwrap_or(0);
+    if !ondisk::is_spa_version(version) {
+        log::error!("zfs: pool version {version} is not supported");
+        return Err(Error::UnsupportedVersion);
+    }
+    let is_active = config.get_u64("state") == Some(PoolState::Active as u64);
+    let hostid = config.get_u64("hostid").unwrap_or(0);
+    let is_foreign = hostid != 0 && hostid != options.hostid;
+    if is_active && is_foreign && !options.force && !options.read_only {
+        log::error!("zfs: the pool was last used by host {hostid:#x} and not exported");
+        return Err(Error::Busy);
+    }
+    Ok(())
+}
+
+fn choose_uberblock(found: &Found, options: &ImportOptions) -> Result<Uberblock> {
+    let all = found.candidates.iter().flat_map(|c| c.labels.uberblocks.iter().copied());
+    let best = label::best_uberblock(all, options.rewind_txg.map(Txg)).ok_or(Error::NoUberblock)?;
+    if !ondisk::is_spa_version(best.version) {
+        return Err(Error::UnsupportedVersion);
+    }
+    Ok(best)
+}
+
+fn devices_of(found: &Found) -> Vec<(u64, Arc<dyn BlockDevice>)> {
+    found.candidates.iter().map(|c| (c.guid, c.device.clone())).collect()
+}
+
+/// A top-level vdev whose labels were not found: whether the pool can do without is for the MOS to say.
+fn absent(id: u32) -> VdevSpec {
+    VdevSpec {
+        kind: VdevKind::Missing,
+        id,
+        guid: 0,
+        device: None,
+        ashift: 0,
+        asize: 0,
+        metaslab_shift: 0,
+        metaslab_array: ObjectId(0),
+        is_log: false,
+        is_excluded: true,
+        top_zap: ObjectId(0),
+        children: Vec::new(),
+    }
+}
+
+/// The vdev tree as the labels tell it: good enough to read the MOS.
+fn untrusted_tops(found: &Found) -> Result<Vec<VdevSpec>> {
+    let devices = devices_of(found);
+    let nr_tops = found.config.get_u64("vdev_children").unwrap_or(1);
+    let nr_tops = u32::try_from(nr_tops).ok().filter(|n| (1..=4096).contains(n)).ok_or(Error::Damaged)?;
+    let mut tops: Vec<VdevSpec> = (0..nr_tops).map(absent).collect();
+    for candidate in &found.candidates {
+        let tree = candidate.labels.config.get_nvlist("vdev_tree").ok_or(Error::ForeignLabel)?;
+        if tree.get_u64("guid") != Some(candidate.top_guid) {
+            return Err(Error::ForeignLabel);
+        }
+        let id = tree.get_u64("id").and_then(|id| usize::try_from(id).ok()).ok_or(Error::ForeignLabel)?;
+        let Some(place) = tops.get_mut(id) else {
+            // A stale device of a time with more vdevs.
+            continue;
+        };
+        if place.kind == VdevKind::Missing {
+            *place = config::open_top(tree, &devices)?;
+        } else if place.guid != candidate.top_guid {
+            return Err(Error::ForeignLabel);
+        }
+    }
+    Ok(tops)
+}
+
+fn open_storage(
+    tops: &[VdevSpec],
+    is_read_only: bool,
+    options: Option<&ImportOptions>,
+    events: &EventLog,
+) -> Result<Arc<Storage>> {
+    let memory = options.map(|o| o.memory).unwrap_or_default();
+    let config = StorageConfig {
+        is_read_only,
+        arc_target: memory.arc_bytes as u64,
+        nr_allocators: if options.is_some_and(|o| o.deterministic.is_none()) { rt::nr_cpus() } else { 1 },
+        events: events.clone(),
+    };
+    Storage::open(tops, &config)
+}
+
+fn open_mos(
+    storage: &Arc<Storage>,
+    txgs: &Arc<Txgs>,
+    uberblock: &Uberblock,
+    pool: &str,
+    is_read_only: bool,
+) -> Result<(Mos, Arc<MosHooks>)> {
+    let hooks = MosHooks::new(storage.clone());
+    let config = ObjsetConfig {
+        id: 0,
+        kind: ObjsetKind::Meta,
+        hooks: hooks.clone(),
+        properties: ObjsetProperties::default(),
+        is_read_only,
+    };
+    let objset = Objset::open(storage.clone(), txgs.clone(), Some(uberblock.rootbp), config)?;
+    Ok((Mos::new(objset, pool), hooks))
+}
+
+/// Reads the configuration that the MOS holds, over devices as the labels describe them.
+fn read_trusted_config(found: &Found, uberblock: &Uberblock, events: &EventLog) -> Result<NvList> {
+    let storage = open_storage(&untrusted_tops(found)?, true, None, events)?;
+    let txgs = Txgs::new(uberblock.txg.next(), TxgConfig::default());
+    let pool = found.config.get_str("name").unwrap_or_default();
+    let (mos, _) = open_mos(&storage, &txgs, uberblock, pool, true)?;
+    mos.load()?;
+    let id = mos.require(names::CONFIG)?;
+    let len = mos.bonus(id, |bonus| {
+        let bytes = bonus.get(..8).ok_or(Error::Damaged)?;
+        Ok(u64::from_le_bytes(bytes.try_into().map_err(|_| Error::Damaged)?))
+    })?;
+    if len > CONFIG_MAX {
+        return Err(Error::Damaged);
+    }
+    let packed = mos.read(id, 0, len as usize)?;
+    let config = NvList::decode(&packed).map_err(|_| Error::Damaged)?;
+    if config.get_u64("pool_guid") != found.config.get_u64("pool_guid") {
+        return Err(Error::ForeignLabel);
+    }
+    Ok(config)
+}
+
+fn open(
+    found: &Found,
+    mut trusted: NvList,
+    uberblock: Uberblock,
+    options: &ImportOptions,
+    events: EventLog,
+) -> Result<Arc<Spa>> {
+    let guid_sum = config::guid_sum(&trusted)?;
+    if guid_sum != uberblock.guid_sum {
+        log::error!("zfs: the vdevs of the configuration are not those of the uberblock");
+        return Err(Error::MissingVdev);
+    }
+    // The labels know the name the pool goes by now; the MOS copy may be older.
+    let name = found.config.get_str("name").or(trusted.get_str("name")).ok_or(Error::Damaged)?.to_string();
+    trusted.set("name", nvpair::NvValue::String(name.clone().into_bytes()));
+    let devices = devices_of(found);
+    let tops: Vec<VdevSpec> =
+        config::tops(&trusted)?.iter().map(|top| config::open_top(top, &devices)).collect::<Result<_>>()?;
+    let mut reason = read_only_reason(options, &tops, &devices);
+    // One look at the pool without the right to write decides whether it may be written.
+    let txgs = new_txgs(&uberblock, options);
+    let storage = open_storage(&tops, true, Some(options), &events)?;
+    let (mos, _) = open_mos(&storage, &txgs, &uberblock, &name, true)?;
+    mos.load()?;
+    let forced = reason_in_pool(&mos, &storage, &events, &uberblock)?;
+    let is_forced = reason.is_none() && forced.is_some();
+    reason = reason.or(forced);
+    if is_forced && let Some(reason) = &reason {
+        events.post(Event::ForcedReadOnly { reason: reason.clone() });
+    }
+    let is_read_only = reason.is_some();
+    let storage = if is_read_only { storage } else { open_storage(&tops, false, Some(options), &events)? };
+    let (mos, mos_hooks) = open_mos(&storage, &txgs, &uberblock, &name, is_read_only)?;
+    mos.load()?;
+    let enabled = features::list(&mos)?;
+    let is_enabled = |f: Feature| enabled.iter().any(|info| info.known == Some(f));
+    storage.set_format(format_of(is_enabled, uberblock.version < SPA_VERSION_FEATURES));
+    let deferred = mos.require(names::SYNC_BPLIST)?;
+    let state = State {
+        read_only_reason: reason,
+        is_forced,
+        is_closed: false,
+        pool_state: PoolState::Active as u64,
+        deferred: DeferredFrees { list: deferred, may_hold: bpobj::header(&mos, deferred)?.num_blkptrs > 0 },
+    };
+    Ok(Arc::new(Spa {
+        guid: trusted.get_u64("pool_guid").ok_or(Error::Damaged)?,
+        guid_sum,
+        version: uberblock.version,
+        is_multihost: false,
+        hostid: options.hostid,
+        hostname: options.hostname.clone(),
+        root: mos.require(names::ROOT_DATASET)?.0.into(),
+        mos,
+        mos_hooks,
+        events,
+        storage,
+        txgs,
+        env: Environment::new(options.deterministic),
+        config: rt::SpinLock::new(trusted),
+        uberblock: rt::SpinLock::new(uberblock),
+        open: rt::SpinLock::default(),
+        tasks: Tasks::default(),
+        admin: rt::Mutex::new(()),
+        state: rt::SpinLock::new(state),
+        thread: rt::SpinLock::new(None),
+    }))
+}
+
+fn new_txgs(uberblock: &Uberblock, options: &ImportOptions) -> Arc<Txgs> {
+    Txgs::new(
+        uberblock.txg.next(),
+        TxgConfig {
+            dirty_max: options.memory.dirty_bytes as u64,
+            is_deterministic: options.deterministic.is_some(),
+            ..TxgConfig::default()
+        },
+    )
+}
+
+/// Reasons outside the MOS.
+fn read_only_reason(
+    options: &ImportOptions,
+    tops: &[VdevSpec],
+    devices: &[(u64, Arc<dyn BlockDevice>)],
+) -> Option<String> {
+    if options.read_only {
+        return because("asked for");
+    }
+    if devices.iter().any(|(_, device)| device.geometry().is_read_only) {
+        return because("a device is read-only");
+    }
+    let is_plain = |top: &VdevSpec| matches!(top.kind, VdevKind::Leaf | VdevKind::Hole);
+    if !tops.iter().all(is_plain) {
+        return because("a vdev is of a kind that this build only reads");
+    }
+    None
+}
+
+/// Reasons in the pool not to write it.
+fn reason_in_pool(
+    mos: &Mos,
+    storage: &Storage,
+    events: &EventLog,
+    uberblock: &Uberblock,
+) -> Result<Option<String>> {
+    let version = uberblock.version;
+    let verdict = features::judge(mos, events)?;
+    if let Some(feature) = verdict.read_only.first() {
+        return Ok(Some(format!("feature {feature} is active and not written by this build")));
+    }
+    if version < SPA_VERSION_FEATURES {
+        return Ok(Some(format!("pool version {version} is only read by this build")));
+    }
+    if mos.directory_entry(names::REMOVING)?.is_some_and(|o| !o.is_none()) {
+        return Ok(because("a device is being removed"));
+    }
+    if let Some(props) = mos.directory_entry(names::PROPS)?.and_then(ObjectId::non_zero)
+        && mos.zap_lookup(props, "multihost")?.is_some_and(|on| on != 0)
+    {
+        return Ok(because("multihost protection is on, which this build does not keep up"));
+    }
+    if let Some(bptree) = mos.directory_entry(names::BPTREE_OBJ)?
+        && !bptree.is_none()
+    {
+        return Ok(because("a dataset's destruction is under way"));
+    }
+    unreplayed_log(mos, storage, uberblock.txg)
+}
+
+/// Looks for a dataset whose intent log holds records: its last synchronous writes are nowhere else.
+fn unreplayed_log(mos: &Mos, storage: &Storage, synced: Txg) -> Result<Option<String>> {
+    let root = mos.require(names::ROOT_DATASET)?;
+    let mut found = None;
+    dsl_names::walk(mos, root, &mos.pool_name(), false, &mut |entry| {
+        if entry.is_snapshot || entry.dataset.is_none() || found.is_some() {
+            return Ok(());
+        }
+        let ds = dir::read_dataset(mos, entry.dataset)?;
+        let mut look = LogLook { storage, synced, has_records: false };
+        Walk { storage, objset: entry.dataset.0, after: Txg::ZERO, visitor: &mut look }.run(&ds.bp)?;
+        if look.has_records {
+            found = Some(format!("the intent log of {} holds records that must be replayed", entry.name));
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// Reads only an object set's root, and its log's first block.
+struct LogLook<'a> {
+    storage: &'a Storage,
+    synced: Txg,
+    has_records: bool,
+}
+
+impl Visitor for LogLook<'_> {
+    fn block(&mut self, _bp: &BlkPtr, bookmark: Bookmark) -> Result<bool> {
+        Ok(bookmark.level == Bookmark::LEVEL_ROOT)
+    }
+
+    fn zil(&mut self, header: &ZilHeader, objset: u64) -> Result<()> {
+        self.has_records = super::zil::has_records(self.storage, header, objset, self.synced);
+        Ok(())
+    }
+
+    fn lost(&mut self, _bookmark: Bookmark, error: Error) -> Result<()> {
+        // What cannot be read cannot be said to be replayed.
+        Err(error)
+    }
+}

@@ -1,0 +1,157 @@
+//! Labels of a device: reading what others left, writing ours, and the order that makes a crash harmless.
+//!
+//! A device has four labels, two at each end. Each holds the configuration (packed nvlist) and a ring of uberblocks.
+//! Every piece carries its own checksum with its device offset as verifier, so a label copied elsewhere is no label.
+use crate::vdev::layout;
+use crate::{Error, Result};
+use abd::Abd;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+use blockdev::BlockDevice;
+use codec::embedded;
+use nvpair::NvList;
+use ondisk::eck::label_verifier;
+use ondisk::label as format;
+use ondisk::uberblock::{RawUberblock, UBERBLOCK_MAGIC, UBERBLOCK_SIZE, Uberblock};
+use ondisk::{OndiskError, Txg};
+use zerocopy::{FromBytes, IntoBytes};
+
+/// What a device's labels hold.
+#[derive(Debug)]
+pub(crate) struct DeviceLabels {
+    /// The newest valid configuration among the four.
+    pub(crate) config: NvList,
+    /// Every valid uberblock of every label, each once.
+    pub(crate) uberblocks: Vec<Uberblock>,
+}
+
+/// Reads a device's labels.
+///
+/// # Errors
+/// `NoLabel` when no label has a valid configuration; `Io` when none could be read.
+pub(crate) fn read(device: &Arc<dyn BlockDevice>) -> Result<DeviceLabels> {
+    let capacity = device.geometry().capacity;
+    if layout::leaf_asize(capacity) == 0 {
+        return Err(Error::NoLabel);
+    }
+    let mut best: Option<NvList> = None;
+    let mut result = Error::NoLabel;
+    for offset in layout::label_offsets(capacity) {
+        match read_config(device, offset) {
+            Ok(config) => {
+                let txg = |c: &NvList| c.get_u64("txg").unwrap_or(0);
+                if best.as_ref().is_none_or(|b| txg(&config) > txg(b)) {
+                    best = Some(config);
+                }
+            }
+            Err(Error::Io) => result = Error::Io,
+            Err(_) => {}
+        }
+    }
+    let config = best.ok_or(result)?;
+    let ashift = config.get_nvlist("vdev_tree").and_then(|tree| tree.get_u64("ashift")).unwrap_or(9);
+    let ashift = u8::try_from(ashift)
+        .ok()
+        .filter(|a| (layout::ASHIFT_MIN..=layout::ASHIFT_MAX).contains(a))
+        .ok_or(Error::ForeignLabel)?;
+    let mut uberblocks: Vec<Uberblock> = Vec::new();
+    for offset in layout::label_offsets(capacity) {
+        for uberblock in read_ring(device, offset, ashift).unwrap_or_default() {
+            if !uberblocks.contains(&uberblock) {
+                uberblocks.push(uberblock);
+            }
+        }
+    }
+    Ok(DeviceLabels { config, uberblocks })
+}
+
+fn read_config(device: &Arc<dyn BlockDevice>, label: u64) -> Result<NvList> {
+    let offset = label + format::PHYS_OFFSET;
+    let bytes = read_bytes(device, offset, format::PHYS_SIZE)?;
+    embedded::verify(&bytes, &label_verifier(offset)).map_err(|_| Error::NoLabel)?;
+    NvList::decode(&bytes[..format::PHYS_NVLIST_SIZE]).map_err(|_| Error::NoLabel)
+}
+
+fn read_ring(device: &Arc<dyn BlockDevice>, label: u64, ashift: u8) -> Result<Vec<Uberblock>> {
+    let start = label + format::RING_OFFSET;
+    let mut ring = read_bytes(device, start, format::RING_SIZE as usize)?;
+    let size = format::slot_size(ashift.into());
+    let mut found = Vec::new();
+    for (index, slot) in ring.chunks_exact_mut(size).enumerate() {
+        // The trailer hashes a whole slot: look at the magic first, most slots of a young pool are empty.
+        let magic = u64::from_le_bytes(slot[..8].try_into().unwrap_or_default());
+        let is_known = magic == UBERBLOCK_MAGIC || magic == UBERBLOCK_MAGIC.swap_bytes();
+        let verifier = label_verifier(start + (index * size) as u64);
+        if is_known && embedded::verify(slot, &verifier).is_ok() {
+            found.extend(parse_uberblock(&mut slot[..UBERBLOCK_SIZE]));
+        }
+    }
+    Ok(found)
+}
+
+fn parse_uberblock(bytes: &mut [u8]) -> Option<Uberblock> {
+    let raw = RawUberblock::read_from_bytes(bytes).ok()?;
+    match raw.parse() {
+        Err(OndiskError::ForeignEndian) => {
+            bytes.as_chunks_mut::<8>().0.iter_mut().for_each(|w| w.reverse());
+            RawUberblock::read_from_bytes(bytes).ok()?.parse().ok()
+        }
+        other => other.ok(),
+    }
+}
+
+fn read_bytes(device: &Arc<dyn BlockDevice>, offset: u64, len: usize) -> Result<Vec<u8>> {
+    let read = device.read(offset, len)?;
+    Ok(read.freeze().to_vec())
+}
+
+/// The best of these uberblocks that is not newer than `limit`.
+pub(crate) fn best_uberblock(
+    all: impl IntoIterator<Item = Uberblock>,
+    limit: Option<Txg>,
+) -> Option<Uberblock> {
+    all.into_iter().filter(|u| limit.is_none_or(|l| u.txg <= l)).max_by(Uberblock::compare)
+}
+
+/// A whole label without a configuration and without uberblocks: padding and an empty boot environment.
+pub(crate) fn blank(label: u64) -> Abd {
+    let mut bytes = vec![0; layout::LABEL_SIZE as usize];
+    let start = format::BOOTENV_OFFSET as usize;
+    let verifier = label_verifier(label + format::BOOTENV_OFFSET);
+    embedded::seal(&mut bytes[start..start + format::BOOTENV_SIZE], &verifier);
+    Abd::copy_from(&bytes)
+}
+
+/// The configuration's part of a label: where it goes, relative to the label, and its bytes.
+///
+/// # Errors
+/// `TooLarge` when it does not fit.
+pub(crate) fn config_part(config: &NvList, label: u64) -> Result<(u64, Abd)> {
+    let mut bytes = vec![0; format::PHYS_SIZE];
+    write_config(&mut bytes, config)?;
+    embedded::seal(&mut bytes, &label_verifier(label + format::PHYS_OFFSET));
+    Ok((format::PHYS_OFFSET, Abd::copy_from(&bytes)))
+}
+
+fn write_config(room: &mut [u8], config: &NvList) -> Result<()> {
+    let packed = config.encode().map_err(|_| Error::Invalid)?;
+    let room = room.get_mut(..format::PHYS_NVLIST_SIZE).ok_or(Error::TooLarge)?;
+    room.get_mut(..packed.len()).ok_or(Error::TooLarge)?.copy_from_slice(&packed);
+    Ok(())
+}
+
+/// An uberblock's slot in the ring of the label at `label`: its device offset and bytes.
+pub(crate) fn uberblock_part(
+    uberblock: &Uberblock,
+    ashift: u8,
+    is_multihost: bool,
+    label: u64,
+) -> Result<(u64, Abd)> {
+    let slot = format::slot_of_txg(uberblock.txg, ashift.into(), is_multihost);
+    let offset = label + format::slot_offset(slot, ashift.into()).ok_or(Error::Invalid)?;
+    let mut bytes = vec![0; format::slot_size(ashift.into())];
+    bytes[..UBERBLOCK_SIZE].copy_from_slice(uberblock.to_raw().as_bytes());
+    embedded::seal(&mut bytes, &label_verifier(offset));
+    Ok((offset, Abd::copy_from(&bytes)))
+}

@@ -1,0 +1,331 @@
+//! One transaction group to disk, and the order in which that becomes true.
+//!
+//! Pass 1 writes the datasets and runs what commands left to be done; then the MOS and the space maps are written in
+//! turn until neither dirties the other. That ends: a MOS block written in an earlier pass of the same group is
+//! overwritten in place, so after the first passes nothing is allocated any more, and from pass 8 on nothing is
+//! compressed, so sizes cannot change either. Frees are entered at once in every pass (this build defers none, but
+//! empties the list of deferred ones that others left).
+//!
+//! Until the uberblock is written nothing of the group is reachable: no block that the last uberblock reaches is
+//! overwritten (only blocks born in this group are), and freed space is not reused for two more groups.
+use super::label;
+use super::{Spa, config, features, history};
+use crate::dmu::DmuTx;
+use crate::dsl::dir::{self, Kinds};
+use crate::dsl::{book, bpobj};
+use crate::event::Event;
+use crate::vdev::Leaf;
+use crate::zio::SyncCtx;
+use crate::{Error, Result};
+use abd::Abd;
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use nvpair::NvList;
+use ondisk::dsl::{DdUsed, MOS_DIR_NAME};
+use ondisk::label::PoolState;
+use ondisk::pool_directory as names;
+use ondisk::uberblock::{Mmp, Uberblock};
+use ondisk::{BlkPtr, ObjectId, Txg};
+use rt::SpinLock;
+
+/// A pool that has not converged by now never will.
+const PASSES_MAX: u32 = 64;
+/// Top-level vdevs that get an uberblock when the configuration has not changed.
+const UBERBLOCK_VDEVS_MAX: usize = 3;
+
+/// What a command leaves for the sync thread.
+pub(super) type Task = Box<dyn FnOnce(&Arc<Spa>, &SyncCtx, &DmuTx) -> Result<()> + Send>;
+
+/// When a task runs within its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum When {
+    /// Before the datasets are written: it may add one.
+    BeforeDatasets,
+    /// After: what is on disk is all there is.
+    AfterDatasets,
+}
+
+/// Tasks by transaction group.
+#[derive(Default)]
+pub(super) struct Tasks([SpinLock<Vec<(When, Task)>>; 4]);
+
+impl Tasks {
+    pub(super) fn push(&self, txg: Txg, when: When, task: Task) {
+        self.0[txg.slot()].lock().push((when, task));
+    }
+
+    fn take(&self, txg: Txg) -> Vec<(When, Task)> {
+        core::mem::take(&mut *self.0[txg.slot()].lock())
+    }
+}
+
+impl fmt::Debug for Tasks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tasks")
+    }
+}
+
+impl Spa {
+    /// Starts the sync thread.
+    pub(super) fn start(self: &Arc<Self>) {
+        let spa = self.clone();
+        *self.thread.lock() = Some(rt::spawn("txg_sync", move || spa.run()));
+    }
+
+    fn run(self: &Arc<Self>) {
+        while let Some(txg) = self.txgs.quiesce_next() {
+            if let Err(e) = self.sync_txg(txg) {
+                log::error!("zfs: transaction group {txg} could not be written: {e}");
+                self.events.post(Event::Suspended);
+                self.txgs.suspend();
+                return;
+            }
+            self.txgs.synced(txg);
+        }
+    }
+
+    /// Stops the sync thread without writing anything more.
+    pub(super) fn stop(&self) {
+        self.state.lock().is_closed = true;
+        self.txgs.stop();
+        let thread = self.thread.lock().take();
+        if let Some(thread) = thread {
+            thread.join();
+        }
+        self.open.lock().clear();
+    }
+
+    fn sync_txg(self: &Arc<Self>, txg: Txg) -> Result<()> {
+        let tasks = self.tasks.take(txg);
+        let is_dirty = !tasks.is_empty()
+            || self.mos.is_config_dirty()
+            || self.mos.objset().is_dirty(txg)
+            || self.open_datasets().iter().any(|ds| ds.objset().is_dirty(txg));
+        if !is_dirty {
+            return Ok(());
+        }
+        let ctx = self.storage.begin_sync(txg);
+        self.first_pass(&ctx, tasks)?;
+        let is_config_dirty = self.write_config(&ctx)?;
+        let root = self.converge(ctx.clone())?;
+        ctx.batch.wait()?;
+        self.commit(txg, root, is_config_dirty)?;
+        self.storage.sync_done(txg);
+        self.refresh_available()
+    }
+
+    fn first_pass(self: &Arc<Self>, ctx: &SyncCtx, tasks: Vec<(When, Task)>) -> Result<()> {
+        let tx = DmuTx::syncing(ctx);
+        self.free_deferred(ctx, &tx)?;
+        let (before, after): (Vec<_>, Vec<_>) =
+            tasks.into_iter().partition(|(when, _)| *when == When::BeforeDatasets);
+        before.into_iter().try_for_each(|(_, task)| task(self, ctx, &tx))?;
+        for dataset in self.open_datasets() {
+            if dataset.is_snapshot() {
+                continue;
+            }
+            let root = dataset.objset().sync(ctx)?;
+            book::book(&self.mos, &tx, &dataset, root)?;
+        }
+        after.into_iter().try_for_each(|(_, task)| task(self, ctx, &tx))
+    }
+
+    /// Frees what earlier groups (of OpenZFS) put off.
+    fn free_deferred(&self, ctx: &SyncCtx, tx: &DmuTx) -> Result<()> {
+        let deferred = self.state.lock().deferred;
+        if !deferred.may_hold {
+            return Ok(());
+        }
+        bpobj::for_each(&self.mos, deferred.list, &mut |bp| match bp.is_hole() || bp.is_embedded() {
+            true => Ok(()),
+            false => self.storage.free(ctx, bp),
+        })?;
+        bpobj::clear(&self.mos, tx, deferred.list)?;
+        self.state.lock().deferred.may_hold = false;
+        Ok(())
+    }
+
+    /// The MOS and the space maps, in turn, until nothing is dirty.
+    fn converge(&self, mut ctx: SyncCtx) -> Result<BlkPtr> {
+        let mut root = None;
+        loop {
+            self.charge_mos(&DmuTx::syncing(&ctx))?;
+            root = self.mos.objset().sync(&ctx)?.or(root);
+            let has_written = self.storage.sync_metaslabs(&self.mos, &ctx)?;
+            if !has_written && !self.mos.objset().is_dirty(ctx.txg) {
+                break;
+            }
+            if ctx.pass >= PASSES_MAX {
+                log::error!("zfs: transaction group {} does not converge", ctx.txg);
+                return Err(Error::Damaged);
+            }
+            ctx = ctx.next_pass();
+        }
+        Ok(root.unwrap_or_else(|| self.mos.objset().root()))
+    }
+
+    /// Charges `$MOS` with what the MOS has grown by. What the last pass adds is charged in the next group.
+    fn charge_mos(&self, tx: &DmuTx) -> Result<()> {
+        let root = self.root_dir();
+        let is_due = !root.is_none() && self.mos.objset().is_dirty(tx.txg());
+        let Some(change) = is_due.then(|| self.mos_hooks.take()).flatten() else {
+            return Ok(());
+        };
+        let children = dir::read(&self.mos, root)?.child_dir_zap;
+        let Some(mos_dir) = self.mos.zap_lookup(children, MOS_DIR_NAME)? else {
+            return Ok(());
+        };
+        let kinds = Kinds { from: DdUsed::Head, to: DdUsed::Head, bytes: change.used };
+        dir::charge(&self.mos, tx, ObjectId(mos_dir), change, kinds)
+    }
+
+    /// Writes the configuration into the MOS if it has changed.
+    fn write_config(&self, ctx: &SyncCtx) -> Result<bool> {
+        if !self.mos.take_config_dirty() {
+            return Ok(false);
+        }
+        let features = features::for_labels(&self.mos)?;
+        let packed = {
+            let pool_state = self.state.lock().pool_state;
+            let mut current = self.config.lock();
+            let host = (self.hostid, self.hostname.as_str());
+            config::update(&mut current, pool_state, ctx.txg.0, host, &features);
+            current.encode().map_err(|_| Error::TooLarge)?
+        };
+        let tx = DmuTx::syncing(ctx);
+        let id = self.mos.require(names::CONFIG)?;
+        self.mos.write(&tx, id, 0, &packed)?;
+        self.mos.modify_bonus(&tx, id, |bonus| {
+            let room = bonus.get_mut(..8).ok_or(Error::Damaged)?;
+            room.copy_from_slice(&(packed.len() as u64).to_le_bytes());
+            Ok(())
+        })?;
+        Ok(true)
+    }
+
+    /// Makes the group the pool's state. Every block it consists of has been written, none need be durable yet.
+    ///
+    /// 1. Flush: the tree below the new root is durable. A crash before the uberblock finds the old one, whose
+    ///    tree nothing has touched.
+    /// 2. When the configuration changed: labels 0 and 2 of every leaf, then flush. A crash finds the old
+    ///    uberblock with labels 1 and 3, which still describe it, or with 0 and 2, which name the same devices and
+    ///    pool. Torn labels fail their checksum and are passed over.
+    /// 3. The uberblock, into its slot of all four labels, then flush. Slots turn with the txg: a torn slot costs only
+    ///    an uberblock many groups old, and the one before is whole. From the flush on the group is what import
+    ///    finds.
+    /// 4. When the configuration changed: labels 1 and 3, then flush. A crash finds the new uberblock with labels 0
+    ///    and 2.
+    fn commit(&self, txg: Txg, rootbp: BlkPtr, is_config_dirty: bool) -> Result<()> {
+        self.storage.flush_all()?;
+        let uberblock = Uberblock {
+            version: self.version,
+            txg,
+            guid_sum: self.guid_sum,
+            timestamp: self.env.time(),
+            rootbp,
+            software_version: ondisk::SPA_VERSION_FEATURES,
+            mmp: Some(Mmp::default()),
+            checkpoint_txg: Txg::ZERO,
+            raidz_reflow: 0,
+        };
+        if is_config_dirty {
+            self.write_labels([0, 2])?;
+            self.storage.flush_all()?;
+        }
+        self.write_uberblock(&uberblock, is_config_dirty)?;
+        self.storage.flush_all()?;
+        *self.uberblock.lock() = uberblock;
+        if is_config_dirty {
+            self.write_labels([1, 3])?;
+            self.storage.flush_all()?;
+        }
+        Ok(())
+    }
+
+    fn write_labels(&self, which: [usize; 2]) -> Result<()> {
+        let current = self.config.lock().clone();
+        self.write_to_leaves(self.leaves(usize::MAX), &mut |leaf, _| {
+            let config: NvList = config::for_label(&current, leaf.guid())?;
+            let offsets = leaf.label_offsets();
+            which
+                .iter()
+                .map(|index| {
+                    let (at, data) = label::config_part(&config, offsets[*index])?;
+                    Ok((offsets[*index] + at, data))
+                })
+                .collect()
+        })
+    }
+
+    fn write_uberblock(&self, uberblock: &Uberblock, is_everywhere: bool) -> Result<()> {
+        let nr_vdevs = if is_everywhere { usize::MAX } else { UBERBLOCK_VDEVS_MAX };
+        self.write_to_leaves(self.leaves(nr_vdevs), &mut |leaf, ashift| {
+            let offsets = leaf.label_offsets();
+            offsets
+                .iter()
+                .map(|at| label::uberblock_part(uberblock, ashift, self.is_multihost, *at))
+                .collect()
+        })
+    }
+
+    /// The leaves of the first `nr_vdevs` top-level vdevs, and their ashifts.
+    fn leaves(&self, nr_vdevs: usize) -> Vec<(Arc<Leaf>, u8)> {
+        let vdevs = self.storage.vdevs().iter().filter(|v| !v.io().leaves().is_empty());
+        vdevs
+            .take(nr_vdevs)
+            .flat_map(|v| v.io().leaves().iter().map(|leaf| (leaf.clone(), v.info().ashift)))
+            .collect()
+    }
+
+    /// Writes pieces to leaves. Any that fails fails the group: a disk that cannot take its label is not to be trusted
+    /// with the pool's only copy.
+    fn write_to_leaves(
+        &self,
+        leaves: Vec<(Arc<Leaf>, u8)>,
+        pieces: &mut dyn FnMut(&Leaf, u8) -> Result<Vec<(u64, Abd)>>,
+    ) -> Result<()> {
+        for (leaf, ashift) in leaves {
+            for (offset, data) in pieces(&leaf, ashift)? {
+                leaf.write_raw(offset, data)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells open datasets what they may still write.
+    pub(super) fn refresh_available(&self) -> Result<()> {
+        let space = self.storage.space();
+        let slop = space.size.saturating_sub(space.usable_by_fs);
+        let pool_free = space.free.saturating_add(space.deferred).saturating_sub(slop);
+        for dataset in self.open_datasets() {
+            book::refresh_available(&self.mos, &dataset, space.usable_by_fs, pool_free)?;
+        }
+        Ok(())
+    }
+
+    /// Hands a task to the open transaction group and waits until that is on disk.
+    pub(super) fn run_task(
+        &self,
+        when: When,
+        task: impl FnOnce(&Arc<Spa>, &SyncCtx, &DmuTx) -> Result<()> + Send + 'static,
+    ) -> Result<()> {
+        let hold = self.txgs.hold_open();
+        let txg = hold.txg();
+        self.tasks.push(txg, when, Box::new(task));
+        drop(hold);
+        self.txgs.wait_synced(txg)
+    }
+
+    /// Adds a record to the history, in syncing context.
+    pub(super) fn note(&self, tx: &DmuTx, command: &str) -> Result<()> {
+        history::log(&self.mos, tx, &self.env, &self.hostname, command)
+    }
+
+    /// The pool state that labels get from the next writing on.
+    pub(super) fn set_pool_state(&self, state: PoolState) {
+        self.state.lock().pool_state = state as u64;
+        self.mos.mark_config_dirty();
+    }
+}
