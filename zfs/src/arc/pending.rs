@@ -6,8 +6,12 @@
 use super::buf::{ArcBuf, Charge};
 use crate::Error;
 use abd::AbdMut;
+use core::time::Duration;
 use rt::SpinLock;
 use rt::wait::WaitQueue;
+
+/// How often a waiter looks after the devices.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// A block on its way.
 #[derive(Debug)]
@@ -45,9 +49,16 @@ impl Pending {
         Self { state: SpinLock::new(State::Busy), changed: WaitQueue::new() }
     }
 
-    /// Blocks until the block is there.
-    pub(crate) fn wait(&self) -> Arrival {
-        self.changed.wait("block being read", || self.arrival())
+    /// Blocks until the block is there; calls `look` now and then, to look after the devices.
+    pub(crate) fn wait(&self, mut look: impl FnMut()) -> Arrival {
+        loop {
+            let deadline = rt::now().after(LOOK_EVERY);
+            let arrival = self.changed.wait_until(deadline, "block being read", || self.arrival());
+            if let Some(arrival) = arrival {
+                return arrival;
+            }
+            look();
+        }
     }
 
     fn arrival(&self) -> Option<Arrival> {

@@ -40,7 +40,7 @@ fn a_second_reader_waits_for_the_first() {
     let waiters: Vec<_> = (0..4)
         .map(|_| {
             let Lookup::Wait(pending) = cache.lookup(&bp(1), Key::of(&bp(1)).unwrap()) else { panic!() };
-            std::thread::spawn(move || match pending.wait() {
+            std::thread::spawn(move || match pending.wait(|| ()) {
                 Arrival::Done(Ok(buf)) => buf.abd().to_vec(),
                 other => panic!("{other:?}"),
             })
@@ -58,11 +58,11 @@ fn a_failed_read_is_not_cached_and_a_dropped_one_passes_its_duty_on() {
     let Lookup::Miss(fill) = cache.lookup(&bp(1), key) else { panic!() };
     let Lookup::Wait(pending) = cache.lookup(&bp(1), key) else { panic!() };
     assert_eq!(fill.finish(Err(Error::Checksum)).unwrap_err(), Error::Checksum);
-    assert!(matches!(pending.wait(), Arrival::Done(Err(Error::Checksum))));
+    assert!(matches!(pending.wait(|| ()), Arrival::Done(Err(Error::Checksum))));
     let Lookup::Miss(fill) = cache.lookup(&bp(1), key) else { panic!() };
     drop(fill);
     let Lookup::Wait(pending) = cache.lookup(&bp(1), key) else { panic!() };
-    assert!(matches!(pending.wait(), Arrival::Abandoned));
+    assert!(matches!(pending.wait(|| ()), Arrival::Abandoned));
     cache.take_over(key, pending).finish(Ok(Abd::zeroed(4096))).unwrap();
     assert!(is_cached(&cache, &bp(1)));
 }
@@ -201,7 +201,7 @@ fn many_threads_agree_with_the_account() {
                         _ => match cache.lookup(&bp, key) {
                             Lookup::Hit(buf) => assert_eq!(buf.len(), 4096),
                             Lookup::Miss(fill) => drop(fill.finish(Ok(Abd::zeroed(4096)))),
-                            Lookup::Wait(pending) => match pending.wait() {
+                            Lookup::Wait(pending) => match pending.wait(|| ()) {
                                 Arrival::Done(result) => assert_eq!(result.unwrap().len(), 4096),
                                 other => panic!("{other:?}"),
                             },

@@ -214,9 +214,10 @@ impl Leaf {
                 state.in_flight.push(None);
                 state.in_flight.len() - 1
             });
-            let op = self.op_of(&joined);
-            state.in_flight[tag] = Some(joined);
             drop(state);
+            // Buffers are made without the lock, and before the device can answer.
+            let op = self.op_of(&joined);
+            self.state.lock().in_flight[tag] = Some(joined);
             let done = Completion::new(me.clone(), tag as u64);
             let refused = self.device.submit(rt::cpu_id(), Request { op, done }).err();
             if let Some(QueueFull(request)) = refused {

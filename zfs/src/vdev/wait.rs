@@ -4,13 +4,15 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use blockdev::{Complete, Completion, Done};
 use core::time::Duration;
+use rt::SpinLock;
 use rt::wait::WaitQueue;
-use rt::{Instant, SpinLock};
 
 /// Longest time a waiter polls before it sleeps: about what two context switches cost.
 const SPIN_MAX: Duration = Duration::from_micros(30);
 /// How often a waiter looks after a queue that no completion will restart.
 const STALL_CHECK: Duration = Duration::from_millis(1);
+/// How often it looks whether there is one: a queue can stall after the waiter went to sleep.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Collects the outcomes of several I/Os.
 #[derive(Clone, Debug, Default)]
@@ -56,7 +58,7 @@ impl IoGroup {
         }
         loop {
             let is_stalled = leaves.clone().any(Leaf::is_stalled);
-            let deadline = if is_stalled { rt::now().after(STALL_CHECK) } else { Instant::NEVER };
+            let deadline = rt::now().after(if is_stalled { STALL_CHECK } else { LOOK_EVERY });
             if let Some(done) = self.0.changed.wait_until(deadline, "block I/O", || self.take_all()) {
                 return done;
             }

@@ -29,7 +29,7 @@ impl Storage {
         match self.arc.lookup(bp, key) {
             Lookup::Hit(buf) => Ok(buf),
             Lookup::Miss(fill) => fill.finish(self.read_uncached(bp, bookmark, priority)),
-            Lookup::Wait(pending) => match pending.wait() {
+            Lookup::Wait(pending) => match pending.wait(|| self.poll()) {
                 Arrival::Done(result) => result,
                 Arrival::Raw(bytes) => {
                     let fill = self.arc.take_over(key, pending);
@@ -173,6 +173,13 @@ impl Storage {
                 leaves.push(leaf);
             }
         }
+    }
+
+    /// Lets every device report completions.
+    fn poll(&self) {
+        self.leaves().for_each(|leaf| {
+            leaf.poll();
+        });
     }
 
     /// Holes and embedded blocks.
