@@ -14,6 +14,7 @@ mod load;
 mod log;
 #[expect(clippy::module_inception, reason = "the structure has the name of its concept")]
 mod metaslab;
+mod mos;
 mod range_tree;
 mod space_map;
 mod store;

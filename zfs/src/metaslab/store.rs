@@ -15,6 +15,8 @@ pub struct NewMapObject {
     pub kind: DmuType,
     /// Data block size.
     pub block_size: u32,
+    /// log2 of the indirect block size, 0 for the default.
+    pub indirect_shift: u8,
     /// Type of the bonus.
     pub bonus_kind: DmuType,
     /// Length of the bonus.

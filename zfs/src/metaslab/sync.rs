@@ -21,6 +21,9 @@ use ondisk::{DmuType, ObjectId};
 /// Condense when a map is this many times as long as it need be.
 const CONDENSE_FACTOR: u64 = 2;
 
+/// Space maps are short: small indirect blocks, of which three copies are rewritten in most transaction groups.
+const MAP_INDIRECT_SHIFT: u8 = 14;
+
 /// What goes into a space map.
 struct Update {
     bytes: Vec<u8>,
@@ -146,6 +149,7 @@ fn array_object(group: &Group) -> NewMapObject {
     NewMapObject {
         kind: DmuType::OBJECT_ARRAY,
         block_size: bytes.clamp(512, 128 << 10) as u32,
+        indirect_shift: 0,
         bonus_kind: DmuType::NONE,
         bonus_len: 0,
     }
@@ -163,6 +167,7 @@ fn create_map(
     let new = NewMapObject {
         kind: DmuType::SPACE_MAP,
         block_size: SPACE_MAP_BLOCK_SIZE,
+        indirect_shift: MAP_INDIRECT_SHIFT,
         bonus_kind: DmuType::SPACE_MAP_HEADER,
         bonus_len: bonus_len as u16,
     };
