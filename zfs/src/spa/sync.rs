@@ -112,7 +112,7 @@ impl Spa {
         let root = self.converge(ctx.clone())?;
         ctx.batch.wait()?;
         self.commit(txg, root, is_config_dirty)?;
-        self.storage.sync_done(txg);
+        self.storage.sync_done(txg)?;
         self.refresh_available()
     }
 
