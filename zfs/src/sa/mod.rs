@@ -9,12 +9,14 @@
 //! |---|---|
 //! | [`attr`] | the attributes of a file system |
 //! | [`tables`] | registry and layouts |
+//! | [`owner`] | whose account an object is charged to |
 //! | [`pack`] | packing and finding attributes in bytes |
 //!
 //! Invariants: a layout is on disk no later than the first header that names it (same transaction); attributes keep
 //! the order they were first written in, since raw receive depends on the fixed prefix of a file's layout; padding is
 //! zero.
 mod attr;
+mod owner;
 mod pack;
 mod tables;
 
@@ -25,12 +27,14 @@ use crate::dmu::{DmuTx, Dnode, Objset};
 use crate::{Error, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Range;
 use ondisk::sa::LAYOUT_LEGACY;
 use ondisk::{DmuType, ObjectId};
 use pack::{Packed, Value};
 use tables::Tables;
 
 pub use attr::Attr;
+pub use owner::{HAS_PROJECT, owner_of};
 
 /// Bytes a spill block pointer takes from the bonus.
 const SPILL_POINTER: usize = 128;
@@ -102,6 +106,19 @@ impl Sa {
         let Some(spill) = dnode.spill()? else { return Ok(None) };
         let spill = spill.to_contiguous();
         Ok(self.tables.find(&spill, false, number)?.map(|range| spill[range].to_vec()))
+    }
+
+    /// Where an attribute lies in the bonus; `None` when it is in the spill block or not there. The place stays the
+    /// same until an attribute is added, removed or changes its length.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn place_in_bonus(&self, dnode: &Arc<Dnode>, attr: Attr) -> Result<Option<Range<usize>>> {
+        let Some(number) = self.tables.number(attr) else { return Ok(None) };
+        let is_legacy = is_legacy(dnode);
+        let mut found = Ok(None);
+        dnode.bonus(&mut |bonus| found = self.tables.find(bonus, is_legacy, number));
+        found
     }
 
     /// The first eight bytes of one attribute as a number.

@@ -65,3 +65,32 @@ fn wrong_lengths_are_refused() {
     assert_eq!(packed_size(&[8], &value(7)), Err(Error::Invalid));
     assert_eq!(packed_size(&[0], &value(70_000)), Err(Error::TooLarge));
 }
+
+#[test]
+fn owners_are_found_at_their_fixed_places() {
+    use super::{HAS_PROJECT, owner_of};
+    use crate::dmu::Owner;
+    use ondisk::DmuType;
+    let lengths = [8, 8, 8, 8, 8, 8, 8, 16, 16, 16, 16, 8, 8];
+    let value = |(nr, length): (usize, &u16)| {
+        let word = match nr {
+            3 => 1000u64,
+            4 => 100,
+            6 => HAS_PROJECT,
+            12 => 77,
+            _ => 1,
+        };
+        let mut bytes = word.to_le_bytes().to_vec();
+        bytes.resize(usize::from(*length), 0);
+        Value { number: nr as u16, bytes }
+    };
+    let values: Vec<Value> = lengths.iter().enumerate().map(value).collect();
+    let bonus = pack(2, &lengths, &values).unwrap();
+    assert_eq!(owner_of(DmuType::SA, &bonus), Some(Owner { uid: 1000, gid: 100, project: 77 }));
+    assert_eq!(owner_of(DmuType::SA, &[0; 168]), Some(Owner { uid: 0, gid: 0, project: 0 }));
+    assert_eq!(owner_of(DmuType::SA, &bonus[..20]), None);
+    assert_eq!(owner_of(DmuType::NONE, &bonus), None);
+    let mut old = [0; 264];
+    old[128] = 42;
+    assert_eq!(owner_of(DmuType::ZNODE, &old).map(|o| o.uid), Some(42));
+}
