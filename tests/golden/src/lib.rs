@@ -3,8 +3,14 @@
 //! `data/POOL/dN.img.zst` are the pool's devices; beside them lies one set of lists for each dataset, named after it with
 //! `/` as `_` and `@` as `.`: `.sha256`, `.meta`, `.xattr`, and `.volsha256` for a volume.
 //!
+//! [`walk`] reads whole pools with the leaf crates alone; [`forge`] makes damaged pools whose checksums are right.
+//!
 //! Unpacking uses the `zstd` program, which writes zeros as holes.
 #![forbid(unsafe_code)]
+
+pub mod check;
+pub mod forge;
+pub mod walk;
 
 use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};

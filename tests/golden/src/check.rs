@@ -9,6 +9,9 @@ use ondisk::{ByteswapClass, DmuType, bpobj, dsl, sa, space_map};
 use zerocopy::FromBytes;
 
 /// A data block of an object of that type.
+///
+/// # Errors
+/// What does not hold.
 pub fn block(kind: DmuType, data: &[u8]) -> Result<()> {
     if kind == DmuType::SPACE_MAP {
         return space_map_block(data);
@@ -20,6 +23,9 @@ pub fn block(kind: DmuType, data: &[u8]) -> Result<()> {
 }
 
 /// A bonus buffer of that type.
+///
+/// # Errors
+/// What does not hold.
 pub fn bonus(kind: DmuType, bonus: &[u8]) -> Result<()> {
     let result = match kind {
         DmuType::DSL_DIR => dsl::DslDirPhys::parse(bonus).map(|_| ()),

@@ -1,4 +1,6 @@
-//! The walk: labels, uberblock, MOS, datasets, objects, blocks.
+//! Reads a whole pool with the leaf crates alone: labels, uberblock, MOS, datasets, objects, blocks.
+//!
+//! Not for pools whose vdevs need more than an address calculation (RAIDZ, dRAID, removed ones).
 
 use crate::check;
 use codec::embedded;
@@ -18,26 +20,37 @@ use zerocopy::FromBytes;
 /// Takes an object, a block's number, and its content.
 pub type Visit<'a> = dyn FnMut(&DnodePhys, u64, &[u8]) -> Result<()> + 'a;
 
+/// Errors are texts for a test's message.
 pub type Result<T> = std::result::Result<T, String>;
 
 /// What the walk came across.
 #[derive(Default)]
 pub struct Seen {
+    /// Blocks read.
     pub blocks: usize,
+    /// Datasets and snapshots.
     pub datasets: usize,
+    /// Of the blocks, those embedded in their pointers.
     pub embedded: usize,
+    /// Gang headers, every copy counted.
     pub gangs: usize,
+    /// Blocks left alone because their checksum is not built in.
     pub unsupported: usize,
+    /// Ids of compression algorithms.
     pub compressions: HashSet<u8>,
+    /// Ids of checksum algorithms.
     pub checksums: HashSet<u8>,
 }
 
+/// A pool being read.
 pub struct Walk {
     /// One leaf of each top-level vdev, with where its partition starts.
     tops: BTreeMap<u64, (File, u64)>,
-    best: Uberblock,
+    /// The uberblock in use.
+    pub best: Uberblock,
     salt: Option<[u8; 32]>,
     visited: HashSet<(Dva, u64)>,
+    /// What was come across so far.
     pub seen: Seen,
 }
 
@@ -47,6 +60,9 @@ fn text(error: impl std::fmt::Debug) -> String {
 
 impl Walk {
     /// Reads the labels of all images, which start at byte `start`.
+    ///
+    /// # Errors
+    /// What is wrong with them.
     pub fn open(images: &[PathBuf], start: u64) -> Result<Self> {
         let mut tops = BTreeMap::new();
         let mut best: Option<Uberblock> = None;
@@ -68,10 +84,11 @@ impl Walk {
     }
 
     /// Reads everything.
+    ///
+    /// # Errors
+    /// The first block that is not as it must be.
     pub fn pool(&mut self) -> Result<()> {
-        let rootbp = self.best.rootbp;
-        let root = self.read(&rootbp)?;
-        self.salt = self.find_salt(&root)?;
+        let root = self.load_salt()?;
         let mut datasets = Vec::new();
         self.objset(&root, 0, &mut datasets)?;
         for (id, bp) in datasets {
@@ -84,6 +101,17 @@ impl Walk {
             self.objset(&block, id, &mut Vec::new()).map_err(|e| format!("dataset {id}: {e}"))?;
         }
         Ok(())
+    }
+
+    /// Reads the MOS's root block, and what keyed checksums need; returns the former.
+    ///
+    /// # Errors
+    /// What cannot be read.
+    pub fn load_salt(&mut self) -> Result<Vec<u8>> {
+        let rootbp = self.best.rootbp;
+        let root = self.read(&rootbp)?;
+        self.salt = self.find_salt(&root)?;
+        Ok(root)
     }
 
     /// The salt lies in the pool directory, whose blocks are fletcher-4: it can be read before it is known.
@@ -192,7 +220,10 @@ impl Walk {
     }
 
     /// A block: read from every copy, verified, expanded.
-    fn read(&mut self, bp: &BlkPtr) -> Result<Vec<u8>> {
+    ///
+    /// # Errors
+    /// A copy that does not verify or expand.
+    pub fn read(&mut self, bp: &BlkPtr) -> Result<Vec<u8>> {
         self.seen.blocks += 1;
         self.seen.compressions.insert(bp.compression().id());
         let mut out = vec![0; bp.lsize() as usize];
