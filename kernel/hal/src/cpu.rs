@@ -149,6 +149,10 @@ pub unsafe fn init_this_cpu(block: &'static CpuBlock) {
     block.current.store(core::ptr::from_ref(&BOOT_THREAD).cast_mut(), Ordering::Relaxed);
     // SAFETY: nothing has used GS before; the block lives for ever.
     unsafe { crate::io::wrmsr(MSR_GS_BASE, at as u64) };
+    let root: u64;
+    // SAFETY: reads CR3.
+    unsafe { asm!("mov {}, cr3", out(reg) root, options(nomem, nostack, preserves_flags)) };
+    block.active_root.store(root, Ordering::Relaxed);
     features::enable_on_this_cpu();
     BLOCKS[block.id()].store(at, Ordering::Release);
     NR_ONLINE.fetch_add(1, Ordering::Release);

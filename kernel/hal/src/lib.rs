@@ -29,27 +29,28 @@
 
 extern crate alloc;
 
-//acpi
+pub mod acpi;
 pub mod addr;
 pub mod apic;
-//backtrace
-//bootinfo
+pub mod backtrace;
+pub mod bootinfo;
 pub mod clock;
 pub mod context;
 pub mod cpu;
 pub mod fpu;
-//fwcfg
+pub mod fwcfg;
 mod hook;
 pub mod io;
-//ioapic
+pub mod ioapic;
 pub mod irq;
+mod lock;
 pub mod paging;
 //pci
 pub mod power;
 pub mod random;
 pub mod rtc;
 pub mod serial;
-//smp
+pub mod smp;
 pub mod syscall;
 pub mod tlb;
 pub mod trap;

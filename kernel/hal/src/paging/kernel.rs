@@ -15,7 +15,6 @@ static ROOT: AtomicU64 = AtomicU64::new(0);
 /// `root` is the active root; called once at boot.
 pub unsafe fn adopt(root: PhysAddr) {
     ROOT.store(root.0, Ordering::Release);
-    crate::cpu::this().active_root.store(root.0, Ordering::Relaxed);
 }
 
 /// The kernel's own root.
@@ -109,6 +108,23 @@ pub fn uncache_direct(start: PhysAddr, end: PhysAddr) {
             entry.update(PteFlags::NO_CACHE | PteFlags::WRITE_THROUGH | PteFlags::NO_EXEC, PteFlags::empty());
         }
         at += size;
+    }
+}
+
+/// Whether `virt` can be read. Used while reporting a panic: takes no lock.
+pub fn is_mapped(virt: usize) -> bool {
+    walk::find(root(), virt).is_some_and(|(entry, _)| entry.load().is_present())
+}
+
+/// Forbids execution in the direct map's part `[0, end)`: the image runs at its own place. Call when no other CPU is
+/// starting any more.
+pub fn forbid_direct_execution(end: PhysAddr) {
+    let mut at = 0;
+    while at < end.0 {
+        if let Some((entry, 2)) = walk::find(root(), DIRECT_MAP + at as usize) {
+            entry.update(PteFlags::NO_EXEC | PteFlags::GLOBAL, PteFlags::empty());
+        }
+        at += LARGE_PAGE_SIZE as u64;
     }
 }
 
