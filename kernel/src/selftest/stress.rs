@@ -133,7 +133,8 @@ fn allocate_on_all_cpus() -> bool {
             rt::spawn("heap", move || {
                 let mut state = seed + 1;
                 for _ in 0..3_000 {
-                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    state =
+                        state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                     let (len, fill) = ((state >> 40) as usize % 9_000 + 1, state as u8);
                     let taken = {
                         let mut shelf = shelf.lock();
