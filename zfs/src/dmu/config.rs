@@ -101,6 +101,12 @@ pub trait ObjsetHooks: Send + Sync {
         u64::MAX
     }
 
+    /// Whether the pool lets a new object set use `feature`.
+    fn is_feature_enabled(&self, feature: FeatureUse) -> bool {
+        let _ = feature;
+        true
+    }
+
     /// The object set uses `feature` from now on. May be called again and again.
     fn feature_used(&self, ctx: &SyncCtx, feature: FeatureUse);
 }

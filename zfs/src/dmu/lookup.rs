@@ -14,6 +14,9 @@ use ondisk::BlkPtr;
 use ondisk::blkptr::{BLKPTR_SHIFT, BLKPTR_SIZE};
 use rt::MutexGuard;
 
+/// Blocks out of block pointers that stay in memory with their object: up to this size.
+const EMBEDDED_KEEP_MAX: usize = 2048;
+
 impl Dnode {
     pub(super) fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::SeqCst)
@@ -112,16 +115,22 @@ impl Dnode {
         state.content = Content::Data(buf.abd().clone());
         let holder: Weak<dyn Holder> = Arc::<Dbuf>::downgrade(dbuf);
         buf.set_holder(holder);
-        state.arc = Some(buf);
+        state.arc = (!bp.is_embedded()).then_some(buf);
         Ok(())
     }
 
     /// Unlocks; a buffer that says nothing the disk does not say leaves the tree.
     pub(super) fn discard_if_empty(&self, dbuf: &Dbuf, mut state: MutexGuard<'_, State, 750>) {
-        let is_empty = matches!(state.content, Content::Hole | Content::Absent);
+        let is_empty = match &state.content {
+            Content::Hole | Content::Absent => true,
+            // Out of a block pointer: no cache would ever ask for the memory back.
+            Content::Data(abd) => state.arc.is_none() && abd.len() > EMBEDDED_KEEP_MAX,
+        };
         if is_empty && state.is_clean() && !state.is_gone {
             state.is_gone = true;
+            let content = core::mem::replace(&mut state.content, Content::Absent);
             drop(state);
+            drop(content);
             self.level(dbuf.level()).remove(dbuf.blkid(), dbuf);
         }
     }

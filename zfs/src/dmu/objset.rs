@@ -181,10 +181,6 @@ impl Objset {
         if bp.is_hole() { 0 } else { bp.fill() }
     }
 
-    pub(super) fn weak(&self) -> &Weak<Self> {
-        &self.me
-    }
-
     pub(super) fn new_dnode(&self, id: ObjectId, phys: Phys) -> Arc<Dnode> {
         Dnode::new(id, &self.me, (self.id, self.storage.clone()), phys)
     }

@@ -7,10 +7,6 @@ use core::ops::Range;
 pub(super) struct RangeSet(BTreeMap<u64, u64>);
 
 impl RangeSet {
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     pub(super) fn contains(&self, at: u64) -> bool {
         self.0.range(..=at).next_back().is_some_and(|(_, end)| at < *end || *end == u64::MAX)
     }

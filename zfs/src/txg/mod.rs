@@ -80,6 +80,7 @@ pub struct Txgs {
     progress: WaitQueue,
     /// Waiters for dirty bytes to go down.
     room: WaitQueue,
+    workers: rt::Once<rt::Taskq>,
 }
 
 /// Holds taken on one CPU, by slot.
@@ -129,6 +130,7 @@ impl Txgs {
             quiesced: WaitQueue::new(),
             progress: WaitQueue::new(),
             room: WaitQueue::new(),
+            workers: rt::Once::new(),
         })
     }
 
@@ -140,6 +142,12 @@ impl Txgs {
     /// The newest group on disk.
     pub fn synced_txg(&self) -> Txg {
         Txg(self.synced.load(Ordering::SeqCst))
+    }
+
+    /// The pool's workers for what syncing does on all CPUs; `None` where there is only one.
+    pub fn workers(&self) -> Option<&rt::Taskq> {
+        let nr = rt::nr_cpus();
+        (nr > 1).then(|| self.workers.get_or_init(|| rt::Taskq::new("zfs prepare", nr, 4 * nr)))
     }
 
     /// The configuration.
