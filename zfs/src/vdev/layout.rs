@@ -2,19 +2,16 @@
 //!
 //! Sources: `vdev_label.c`, `vdev_metaslab_set_size` for the defaults; any shift that a pool's configuration names
 //! is accepted on import.
+use ondisk::label;
 
-/// Bytes of one label.
-pub const LABEL_SIZE: u64 = 256 << 10;
+pub use ondisk::label::{LABEL_SIZE, MIN_DEVICE_SIZE as DEVICE_SIZE_MIN};
+
 /// A leaf's allocatable space starts here: two labels and the boot region.
-pub const DATA_START: u64 = 4 << 20;
-/// Two labels at the end.
-pub const DATA_TAIL: u64 = 2 * LABEL_SIZE;
-/// Smallest device a pool accepts.
-pub const DEVICE_SIZE_MIN: u64 = 64 << 20;
-/// Smallest and largest allocation unit, log2.
-pub const ASHIFT_MIN: u8 = 9;
-/// See [`ASHIFT_MIN`].
-pub const ASHIFT_MAX: u8 = 16;
+pub const DATA_START: u64 = label::LABEL_START_SIZE;
+/// Smallest allocation unit, log2.
+pub const ASHIFT_MIN: u8 = label::ASHIFT_MIN as u8;
+/// Largest allocation unit, log2.
+pub const ASHIFT_MAX: u8 = label::ASHIFT_MAX as u8;
 
 const METASLAB_SHIFT_DEFAULT: u32 = 29;
 const METASLAB_SHIFT_MAX: u32 = 34;
@@ -25,13 +22,16 @@ const METASLABS_MAX: u64 = 1 << 17;
 
 /// Offsets of the four labels of a device of `capacity` bytes.
 pub const fn label_offsets(capacity: u64) -> [u64; 4] {
-    let psize = capacity / LABEL_SIZE * LABEL_SIZE;
+    let psize = label::usable_device_size(capacity);
     [0, LABEL_SIZE, psize.saturating_sub(2 * LABEL_SIZE), psize.saturating_sub(LABEL_SIZE)]
 }
 
 /// Allocatable bytes of a leaf of `capacity` bytes, before it is cut to whole metaslabs.
 pub const fn leaf_asize(capacity: u64) -> u64 {
-    (capacity / LABEL_SIZE * LABEL_SIZE).saturating_sub(DATA_START + DATA_TAIL)
+    match label::allocatable_size(capacity) {
+        Some(size) => size,
+        None => 0,
+    }
 }
 
 /// log2 of the metaslab size for a new top-level vdev of `asize` bytes: about 200 metaslabs of 512 MiB to 16 GiB, at
