@@ -20,6 +20,7 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use core::fmt;
+use core::sync::atomic::Ordering;
 use ondisk::dnode::{DNODE_SHIFT, DNODES_PER_BLOCK, OBJECT_SHIFT};
 use ondisk::{DmuType, ObjectId};
 use rt::Mutex;
@@ -183,6 +184,7 @@ pub(super) fn free(objset: &Objset, tx: &DmuTx, id: ObjectId) -> Result<()> {
     dnode.set_spill(tx, None)?;
     dnode.change_open(tx, |open| {
         open.is_free = true;
+        dnode.is_freed.store(true, Ordering::Release);
         Ok(())
     })?;
     objset.unborn.lock().remove(&id.0);

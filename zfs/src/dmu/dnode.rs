@@ -112,6 +112,7 @@ pub struct Dnode {
     /// Mirrors of the open state for paths that take no lock.
     block_size: AtomicU32,
     max_blkid: AtomicU64,
+    pub(super) is_freed: AtomicBool,
     /// Used since the dnode cache last looked.
     pub(super) is_referenced: AtomicBool,
     pub(super) open: Mutex<Versions<Open>, 700>,
@@ -147,6 +148,7 @@ impl Dnode {
             storage,
             block_size: AtomicU32::new(open.block_size),
             max_blkid: AtomicU64::new(open.max_blkid),
+            is_freed: AtomicBool::new(false),
             is_referenced: AtomicBool::new(true),
             open: Mutex::new(Versions::new(open)),
             frees: Mutex::new(SmallVec::new()),
@@ -257,8 +259,9 @@ impl Dnode {
     }
 
     /// It has been freed (in a transaction that may not be synced).
+    #[inline]
     pub fn is_free(&self) -> bool {
-        self.open.lock().current().is_free
+        self.is_freed.load(Ordering::Acquire)
     }
 
     /// Compression of its blocks; `Inherit`: the object set's.
@@ -403,11 +406,7 @@ impl Dnode {
     ) -> Result<R> {
         self.mark_dirty(tx)?;
         let mut open = self.open.lock();
-        let open = open.change_in(tx.txg())?;
-        if open.is_free {
-            return Err(Error::NotFound);
-        }
-        change(open)
+        change(open.change_in(tx.txg())?)
     }
 
     /// Puts the object on the list of those that change in the transaction's group, and sets the previous group's
@@ -418,6 +417,9 @@ impl Dnode {
     #[inline]
     pub(super) fn mark_dirty(&self, tx: &DmuTx) -> Result<()> {
         let txg = tx.txg();
+        if self.is_free() {
+            return Err(Error::NotFound);
+        }
         if self.listed[txg.slot()].load(Ordering::Acquire) == txg.0 {
             return Ok(());
         }
@@ -428,9 +430,6 @@ impl Dnode {
     fn list(&self, txg: Txg) -> Result<()> {
         let objset = self.objset()?;
         let mut open = self.open.lock();
-        if open.current().is_free {
-            return Err(Error::NotFound);
-        }
         if self.listed[txg.slot()].load(Ordering::Acquire) != txg.0 {
             open.change_in(txg)?;
             objset.add_dirty(txg, self);

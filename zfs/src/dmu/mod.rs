@@ -31,6 +31,8 @@ mod read;
 mod seek;
 mod sync;
 mod table;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod tx;
 mod versions;

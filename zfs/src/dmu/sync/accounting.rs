@@ -146,7 +146,8 @@ impl Objset {
 
     /// An accounting object, made if there is none.
     fn account(&self, index: usize, tx: &DmuTx) -> Result<Zap> {
-        if let Some(dnode) = self.accounts.lock()[index].clone() {
+        let existing = self.accounts.lock()[index].clone();
+        if let Some(dnode) = existing {
             return Zap::open(dnode);
         }
         let core = phys::new_core(&NewObject::new(DmuType::USERGROUP_USED, 512))?;
