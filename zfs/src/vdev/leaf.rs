@@ -29,8 +29,10 @@ pub struct Leaf {
     device: Arc<dyn BlockDevice>,
     geometry: Geometry,
     state: SpinLock<State>,
-    /// Written since the last flush.
-    is_unflushed: AtomicBool,
+    /// Writes completed so far.
+    nr_completed: AtomicU64,
+    /// How many of them are covered by a flush.
+    nr_flushed: AtomicU64,
     /// The device has reported completions to a poll, so polling it is worth a waiter's time.
     answers_polls: AtomicBool,
     nr_reads: AtomicU64,
@@ -70,7 +72,8 @@ impl Leaf {
             device,
             geometry,
             state: SpinLock::new(state),
-            is_unflushed: AtomicBool::new(false),
+            nr_completed: AtomicU64::new(0),
+            nr_flushed: AtomicU64::new(0),
             answers_polls: AtomicBool::new(false),
             nr_reads: AtomicU64::new(0),
             nr_writes: AtomicU64::new(0),
@@ -138,26 +141,40 @@ impl Leaf {
     /// warned by [`WriteCache::Unknown`]).
     pub fn flush(&self) -> Result<()> {
         let wait = IoGroup::new();
-        if !self.start_flush(wait.completion(0)) {
-            return Ok(());
+        let covered = self.start_flush(wait.completion(0));
+        match self.wait_one(&wait) {
+            Ok(_) => {
+                self.flushed(covered);
+                Ok(())
+            }
+            Err(e) => {
+                self.flush_failed();
+                Err(e)
+            }
         }
-        self.wait_one(&wait).map(drop).inspect_err(|_| self.flush_failed())
     }
 
-    /// Starts a flush; false, with the completion fulfilled, when there is nothing to flush.
-    pub(crate) fn start_flush(&self, done: Completion) -> bool {
-        let is_needed = self.is_unflushed.swap(false, Ordering::AcqRel);
-        if !is_needed || self.geometry.write_cache != WriteCache::Volatile {
+    /// Starts a flush, or fulfils the completion when there is nothing to flush. The number is to be given to
+    /// [`Self::flushed`] on success. Writes count as unflushed until then: a second caller must not believe in a
+    /// flush that is still under way.
+    pub(crate) fn start_flush(&self, done: Completion) -> u64 {
+        let covered = self.nr_completed.load(Ordering::Acquire);
+        let is_needed = self.nr_flushed.load(Ordering::Acquire) < covered;
+        if is_needed && self.geometry.write_cache == WriteCache::Volatile {
+            self.device.submit_blocking(rt::cpu_id(), Request { op: Op::Flush, done });
+        } else {
             done.complete(Ok(()), None);
-            return false;
         }
-        self.device.submit_blocking(rt::cpu_id(), Request { op: Op::Flush, done });
-        true
+        covered
     }
 
-    /// The writes before a failed flush are still not durable.
+    /// A flush that covers that many writes has succeeded.
+    pub(crate) fn flushed(&self, covered: u64) {
+        self.nr_flushed.fetch_max(covered, Ordering::AcqRel);
+    }
+
+    /// A flush has failed.
     pub(crate) fn flush_failed(&self) {
-        self.is_unflushed.store(true, Ordering::Release);
         self.events.post(Event::WriteFailed { vdev: u64::from(self.top), offset: 0 });
     }
 
@@ -258,7 +275,7 @@ impl Leaf {
     fn deliver(&self, joined: Joined, buf: Option<AbdMut>) {
         if joined.is_write() {
             // Before anyone can know that the write is done: a flush started after that must cover it.
-            self.is_unflushed.store(true, Ordering::Release);
+            self.nr_completed.fetch_add(1, Ordering::AcqRel);
             joined.ios.into_iter().for_each(|io| io.done.complete(Ok(()), None));
             return;
         }

@@ -24,3 +24,6 @@ pub use priority::Priority;
 pub use spec::{VdevKind, VdevSpec};
 pub use top::{ReadIo, TopInfo, TopVdev, Vdev, WriteIo};
 pub(crate) use wait::IoGroup;
+
+#[cfg(test)]
+mod tests;

@@ -155,13 +155,15 @@ impl Storage {
     pub fn flush_all(&self) -> Result<()> {
         let group = IoGroup::new();
         let leaves: Vec<&Leaf> = self.leaves().map(|l| &**l).collect();
-        for (tag, leaf) in leaves.iter().enumerate() {
-            leaf.start_flush(group.completion(tag as u64));
-        }
+        let start = |(tag, leaf): (usize, &&Leaf)| leaf.start_flush(group.completion(tag as u64));
+        let covered: Vec<u64> = leaves.iter().enumerate().map(start).collect();
         let mut result = Ok(());
         for done in group.wait(leaves.iter().copied()) {
-            if done.result.is_err() {
-                leaves[done.tag as usize].flush_failed();
+            let leaf = leaves[done.tag as usize];
+            if done.result.is_ok() {
+                leaf.flushed(covered[done.tag as usize]);
+            } else {
+                leaf.flush_failed();
                 result = Err(Error::Io);
             }
         }
