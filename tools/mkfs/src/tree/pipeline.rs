@@ -28,7 +28,7 @@ pub fn run(
     let (sender, receiver) = sync_channel(PIECES_MAX);
     let reader = std::thread::Builder::new().name("read-sources".into()).spawn(move || {
         let gone = || anyhow!("the writer has stopped");
-        let mut all = || -> Result<()> {
+        let all = || -> Result<()> {
             for mut source in sources {
                 let name = source.describe();
                 sender.send(Message::Begin(name.clone())).map_err(|_| gone())?;
