@@ -105,7 +105,7 @@ pub fn build(recipe: &Recipe, options: &Options, progress: &mut dyn Progress) ->
     let totals = pipeline::run(all, importer, &mut |from, totals| progress.copied(from, totals))?;
     progress.phase("writing the pool");
     spa.sync().context("write the pool")?;
-    let allocated = spa.space().allocated;
+    let allocated = spa.space()?.allocated;
     spa.export().context("close the pool")?;
     drop(spa);
     cleanup.keep_as(&options.output)?;

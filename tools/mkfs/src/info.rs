@@ -114,7 +114,7 @@ pub fn collect(image: &Image) -> Result<Info> {
             mountpoint,
         });
     }
-    let space = spa.space();
+    let space = spa.space()?;
     Ok(Info {
         devices: image.parts().to_vec(),
         features: features.collect(),

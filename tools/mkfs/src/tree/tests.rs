@@ -1,4 +1,5 @@
 //! Trees to a file system and back, compared with what the host's own tools say.
+use super::edit::{Depth, Parents, make_directory, remove};
 use super::export::export;
 use super::host::HostTree;
 use super::import::{Importer, Mounts};
@@ -209,4 +210,24 @@ fn negative_and_odd_times_print_as_find_does() {
     let mtime = Some(SetTime::To(TimeSpec { secs: -6, nanos: 750_000_000 }));
     node.setattr(&SetAttr { mtime, ..SetAttr::default() }).expect("setattr");
     assert_eq!(list(&root, List::Meta), "f 600 0 0 1 0 -6.7500000000 f\n");
+}
+
+#[test]
+fn directories_are_made_and_trees_removed() {
+    let root = file_system();
+    make_directory(&root, b"/a/b/c", Parents::Need).expect_err("no parent");
+    make_directory(&root, b"/a/b/c", Parents::Make).expect("made");
+    make_directory(&root, b"/a/b", Parents::Make).expect("is there");
+    make_directory(&root, b"/a/b", Parents::Need).expect_err("is there");
+    let mut importer = Importer::new(mounts(&[("/", &root)]), TIME).expect("importer");
+    importer.put(item("/a/b/file", Kind::Regular { size: 9 })).expect("put");
+    importer.put(item("/a/link", Kind::Symlink(b"b".to_vec()))).expect("put");
+    importer.finish().expect("finish");
+    make_directory(&root, b"/a/b/file", Parents::Make).expect_err("a file");
+    remove(&root, b"/a", Depth::One).expect_err("a directory");
+    remove(&root, b"/", Depth::All).expect_err("the root");
+    remove(&root, b"/none", Depth::All).expect_err("not there");
+    assert_eq!(remove(&root, b"/a/link", Depth::All).expect("the link, not its target"), 1);
+    assert_eq!(remove(&root, b"a/", Depth::All).expect("a tree"), 4);
+    assert_eq!(list(&root, List::Meta), "");
 }

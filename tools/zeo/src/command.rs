@@ -1,0 +1,25 @@
+//! One module for each command.
+pub mod bench;
+pub mod build;
+pub mod image;
+pub mod init;
+pub mod run;
+
+use crate::cli::{Cli, Command};
+use crate::report::Mode;
+use anyhow::Result;
+
+/// Runs the command; the exit status.
+///
+/// # Errors
+/// What the command says.
+pub fn dispatch(cli: Cli) -> Result<u8> {
+    let mode = Mode::new(cli.json());
+    match cli.command {
+        Command::Build(args) => build::run(&args, mode).map(|()| 0),
+        Command::Init(args) => init::run(&args).map(|()| 0),
+        Command::Run(args) => run::run(&args),
+        Command::Image(args) => image::run(args.command, mode),
+        Command::Bench(args) => bench::run(&args, mode).map(|()| 0),
+    }
+}
