@@ -1,1 +1,12 @@
-//! Placeholder.
+//! Booting our kernel under QEMU from tests: one machine per call, hard time limit, everything it said collected.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`kernel`] | building and preparing the kernel once per test process |
+//! | [`vm`] | [`Vm`]: describing a machine, running it, what came of it |
+#![forbid(unsafe_code)]
+
+pub mod kernel;
+pub mod vm;
+
+pub use vm::{End, Outcome, Vm};
