@@ -1,0 +1,401 @@
+-- 10,000 rows in 100 transactions.
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (0 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (1 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (2 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (3 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (4 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (5 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (6 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (7 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (8 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (9 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (10 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (11 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (12 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (13 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (14 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (15 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (16 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (17 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (18 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (19 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (20 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (21 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (22 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (23 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (24 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (25 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (26 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (27 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (28 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (29 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (30 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (31 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (32 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (33 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (34 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (35 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (36 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (37 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (38 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (39 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (40 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (41 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (42 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (43 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (44 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (45 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (46 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (47 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (48 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (49 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (50 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (51 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (52 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (53 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (54 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (55 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (56 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (57 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (58 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (59 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (60 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (61 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (62 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (63 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (64 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (65 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (66 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (67 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (68 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (69 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (70 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (71 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (72 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (73 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (74 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (75 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (76 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (77 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (78 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (79 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (80 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (81 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (82 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (83 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (84 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (85 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (86 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (87 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (88 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (89 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (90 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (91 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (92 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (93 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (94 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (95 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (96 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (97 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (98 * 100 + i) FROM n;
+COMMIT;
+BEGIN;
+INSERT INTO t(run, word) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+ SELECT (SELECT max(id) FROM runs), 'word ' || (99 * 100 + i) FROM n;
+COMMIT;
