@@ -141,6 +141,7 @@ boot_gdt_pointer: .word 39
     .quad boot_gdt - IMAGE_BASE
 .section .bss
 .align 4096
+.global boot_pml4
 boot_pml4: .skip 4096
 boot_pdpt_low: .skip 4096
 boot_pdpt_image: .skip 4096

@@ -1,6 +1,7 @@
 //! Checks that only make sense inside the machine, chosen by `selftest=` on the command line. The result is the exit
 //! status: 0 passed, 1 failed, 2 unknown name.
 mod stress;
+mod user;
 
 /// Runs the check.
 pub fn run(name: &str) -> u8 {
@@ -11,6 +12,7 @@ pub fn run(name: &str) -> u8 {
         "panic" => panic!("asked to"),
         "overflow" => overflow(core::hint::black_box(0)),
         "fault" => fault(),
+        "user" => u8::from(!user::run()),
         "stress" => u8::from(!stress::run()),
         _ => 2,
     }

@@ -38,7 +38,12 @@ pub struct ThreadHead {
     pub user_slot: AtomicPtr<()>,
     /// Top of its kernel stack, 16-aligned.
     pub kernel_stack_top: AtomicUsize,
+    /// Results of calls that only return a number of the thread (see [`crate::syscall::set_quick`]).
+    pub quick: [AtomicU32; QUICK_SLOTS],
 }
+
+/// Slots of [`ThreadHead::quick`].
+pub const QUICK_SLOTS: usize = 8;
 
 impl ThreadHead {
     /// A head for a thread whose kernel stack ends at `kernel_stack_top`.
@@ -47,6 +52,7 @@ impl ThreadHead {
             work: AtomicU32::new(0),
             user_slot: AtomicPtr::new(core::ptr::null_mut()),
             kernel_stack_top: AtomicUsize::new(kernel_stack_top),
+            quick: [const { AtomicU32::new(0) }; QUICK_SLOTS],
         }
     }
 }
@@ -84,6 +90,7 @@ pub const OFFSET_ID: usize = offset_of!(CpuBlock, id);
 const OFFSET_SCHED: usize = offset_of!(CpuBlock, sched_slot);
 const OFFSET_HEAP: usize = offset_of!(CpuBlock, heap_slot);
 pub(crate) const OFFSET_WORK: usize = offset_of!(ThreadHead, work);
+pub(crate) const OFFSET_QUICK: usize = offset_of!(ThreadHead, quick);
 const OFFSET_USER_SLOT: usize = offset_of!(ThreadHead, user_slot);
 
 /// Stands in for the running thread until the scheduler takes over.

@@ -10,16 +10,19 @@
 //! completed, a second function may change everything in it (signals, execve, fork, sigreturn), and the exit restores
 //! all of it, RCX and R11 included, by `iretq`.
 //!
+//! Calls that only return a number of the thread (getpid, gettid, getuid...) can be answered before anything is saved:
+//! their results lie in [`crate::cpu::ThreadHead::quick`], see [`set_quick`].
+//!
 //! The race between the look at `work` and the return: interrupts are off from the look on. An interrupt that was
 //! held back arrives right after `popfq`, with RIP still in the kernel; [`leave_exit_window`] steps the frame over
 //! the two remaining instructions so that it is the application's and its work is seen.
-use crate::cpu;
+use crate::cpu::{self, OFFSET_QUICK, QUICK_SLOTS};
 use crate::hook::Hook;
 use crate::io;
 use crate::trap::{FRAME_SIZE, TrapFrame, VECTOR_SYSCALL};
 use core::arch::naked_asm;
 use core::mem::offset_of;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU8, Ordering};
 
 /// First stage: the call's result, as it goes into RAX. Interrupts are on.
 pub type CallHandler = extern "C" fn(&mut TrapFrame) -> i64;
@@ -30,6 +33,18 @@ pub type WorkHandler = extern "C" fn(&mut TrapFrame);
 static WORK: Hook<WorkHandler> = Hook::new();
 /// Read by the entry code.
 static CALL: Hook<CallHandler> = Hook::new();
+
+/// By call number: the offset of its result in [`crate::cpu::ThreadHead`], or 0. Read by the entry code.
+static QUICK: [AtomicU8; 256] = [const { AtomicU8::new(0) }; 256];
+
+const _: () = assert!(OFFSET_QUICK > 0 && OFFSET_QUICK + 4 * QUICK_SLOTS < 256, "quick offsets fit a byte");
+
+/// Answers call `number` from slot `slot` of the thread's quick results, from now on and for all threads; `None`
+/// sends it to the handler again.
+pub fn set_quick(number: u8, slot: Option<usize>) {
+    let value = slot.filter(|&slot| slot < QUICK_SLOTS).map_or(0, |slot| OFFSET_QUICK + 4 * slot);
+    QUICK[usize::from(number)].store(value as u8, Ordering::Relaxed);
+}
 
 /// Registers both stages.
 pub fn set_handlers(call: CallHandler, work: WorkHandler) {
@@ -101,6 +116,12 @@ macro_rules! load_xmm {
 extern "C" fn syscall_entry() {
     naked_asm!(
         "mov gs:[{scratch}], rsp",
+        "cmp rax, 255",
+        "ja 2f",
+        "lea rsp, [rip + {quick}]",
+        "cmp byte ptr [rsp + rax], 0",
+        "jne {quick_call}",
+        "2:",
         "mov rsp, gs:[{kernel_stack}]",
         "sub rsp, {frame_size}",
         "mov [rsp + {rip}], rcx",
@@ -132,6 +153,8 @@ extern "C" fn syscall_entry() {
         "mov rcx, [rsp + {rip}]",
         "mov r11, [rsp + {rflags}]",
         "add rsp, {rflags}",
+        ".global hal_syscall_leave",
+        "hal_syscall_leave:",
         "popfq",
         ".global hal_syscall_window_pop, hal_syscall_window_jump",
         "hal_syscall_window_pop:",
@@ -154,7 +177,26 @@ extern "C" fn syscall_entry() {
         r8 = const offset_of!(TrapFrame, r8),
         r9 = const offset_of!(TrapFrame, r9),
         call = sym CALL,
+        quick = sym QUICK,
+        quick_call = sym quick_call,
         second_stage = sym second_stage,
+    )
+}
+
+/// Entered with RSP at the table, RAX the number, everything else the application's, interrupts off.
+#[unsafe(naked)]
+extern "C" fn quick_call() {
+    naked_asm!(
+        "movzx esp, byte ptr [rsp + rax]",
+        "mov rax, gs:[{current}]",
+        "mov eax, [rsp + rax]",
+        "mov rsp, gs:[{kernel_stack}]",
+        "push qword ptr gs:[{scratch}]",
+        "push r11",
+        "jmp hal_syscall_leave",
+        current = const cpu::OFFSET_CURRENT,
+        kernel_stack = const cpu::OFFSET_KERNEL_STACK,
+        scratch = const cpu::OFFSET_SCRATCH,
     )
 }
 
