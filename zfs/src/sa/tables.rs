@@ -1,7 +1,8 @@
 //! Registry and layouts of a dataset, in memory and in their ZAP objects.
 //!
-//! Layouts are only ever added. Adding one holds the write lock across the ZAP change, so that the layout's number is
-//! known to others only with a transaction group in which it is on disk (groups are joined in order).
+//! Layouts are only ever added. Adding one holds the lock of the ZAP object across its change, and the layout's number
+//! becomes known to others only afterwards: they use it in a transaction group in which it is on disk (groups are
+//! joined in order). Known layouts have a lock of their own, of high rank: they are looked at under a dnode's lock.
 use super::attr::Attr;
 use super::pack::{self, Packed, Value};
 use crate::dmu::{DmuTx, Objset};
@@ -13,10 +14,12 @@ use alloc::vec::Vec;
 use core::ops::Range;
 use ondisk::sa::{LAYOUT_FIRST, SaByteswap, SaHeader, SaRegistration, ZPL_ATTRIBUTES};
 use ondisk::{DmuType, ObjectId};
-use rt::RwLock;
+use rt::{Mutex, RwLock};
 
-/// Lock rank: below the ZAPs', which are changed under it.
-const RANK: u16 = 590;
+/// Lock rank of adding a layout: below the ZAPs', which are changed under it.
+const RANK_ADD: u16 = 590;
+/// Lock rank of the known layouts: above a dnode's.
+const RANK_KNOWN: u16 = 790;
 /// Attribute numbers above this are damage.
 const NUMBER_MAX: u16 = 1023;
 /// Attributes of the fixed structure of old file systems, in order: the places of these in [`ZPL_ATTRIBUTES`].
@@ -27,13 +30,13 @@ pub(super) struct Tables {
     /// By number: length (0 = variable) and, if we know it, which attribute it is.
     registry: Vec<Option<(u16, Option<Attr>)>>,
     numbers: [Option<u16>; ZPL_ATTRIBUTES.len()],
-    layouts: RwLock<Layouts, RANK>,
+    /// `None` in old file systems.
+    zap: Mutex<Option<Zap>, RANK_ADD>,
+    layouts: RwLock<Layouts, RANK_KNOWN>,
 }
 
 #[derive(Debug, Default)]
 struct Layouts {
-    /// `None` in old file systems.
-    zap: Option<Zap>,
     by_number: Vec<Option<Layout>>,
 }
 
@@ -64,7 +67,7 @@ impl Tables {
             result.is_ok()
         })?;
         result?;
-        layouts.zap = Some(zap);
+        tables.zap = Mutex::new(Some(zap));
         tables.layouts = RwLock::new(layouts);
         Ok(tables)
     }
@@ -82,7 +85,7 @@ impl Tables {
             registry.insert_u64(tx, name.as_bytes(), registration.pack())?;
             tables.register(name.as_bytes(), &registration)?;
         }
-        tables.layouts = RwLock::new(Layouts { zap: Some(layouts), by_number: Vec::new() });
+        tables.zap = Mutex::new(Some(layouts));
         Ok((tables, master.id()))
     }
 
@@ -98,7 +101,12 @@ impl Tables {
     }
 
     fn empty() -> Self {
-        Self { registry: Vec::new(), numbers: [None; ZPL_ATTRIBUTES.len()], layouts: RwLock::default() }
+        Self {
+            registry: Vec::new(),
+            numbers: [None; ZPL_ATTRIBUTES.len()],
+            zap: Mutex::default(),
+            layouts: RwLock::default(),
+        }
     }
 
     fn register(&mut self, name: &[u8], registration: &SaRegistration) -> Result<()> {
@@ -217,18 +225,20 @@ impl Tables {
         if let Some(nr) = self.layouts.read().find(numbers) {
             return Ok(nr);
         }
-        let mut layouts = self.layouts.write();
-        if let Some(nr) = layouts.find(numbers) {
+        let zap = self.zap.lock();
+        let known = self.layouts.read();
+        if let Some(nr) = known.find(numbers) {
             return Ok(nr);
         }
-        let nr = layouts.by_number.len().max(usize::from(LAYOUT_FIRST)) as u16;
+        let nr = known.by_number.len().max(usize::from(LAYOUT_FIRST)) as u16;
+        drop(known);
         if nr > SaHeader::LAYOUT_MAX {
             return Err(Error::NoSpace);
         }
         let layout = self.layout(numbers.to_vec())?;
-        let zap = layouts.zap.as_ref().ok_or(Error::Unsupported)?;
+        let zap = zap.as_ref().ok_or(Error::Unsupported)?;
         zap.insert(tx, nr.to_string().as_bytes(), &ZapValue::shorts(numbers))?;
-        layouts.put(nr, layout);
+        self.layouts.write().put(nr, layout);
         Ok(nr)
     }
 }

@@ -1,0 +1,7 @@
+//! The generic checks of file systems, on datasets.
+mod common;
+
+#[test]
+fn keeps_the_promises_of_a_file_system() {
+    vfs::test_support::check_filesystem(common::fresh);
+}
