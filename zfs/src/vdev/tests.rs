@@ -108,7 +108,9 @@ fn a_queue_that_others_keep_full_is_tried_again() {
 
 /// Counts outcomes, and keeps what was read.
 #[derive(Default)]
-struct Collect(Mutex<Vec<(u64, Result<Vec<u8>, blockdev::Error>)>>);
+struct Collect(Mutex<Vec<Outcome>>);
+
+type Outcome = (u64, Result<Vec<u8>, blockdev::Error>);
 
 impl Complete for Collect {
     fn complete(&self, done: Done) {
