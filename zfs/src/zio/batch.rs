@@ -12,9 +12,6 @@ use ondisk::Txg;
 use rt::SpinLock;
 use rt::wait::WaitQueue;
 
-/// Most bytes of one batch on their way to the devices.
-pub const BATCH_BYTES_MAX: u64 = 32 << 20;
-
 /// The sync pass that writes belong to.
 #[derive(Clone, Debug)]
 pub struct SyncCtx {
@@ -41,15 +38,18 @@ pub struct WriteBatch(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     bytes: SpinLock<u64>,
+    bytes_max: u64,
     has_failed: AtomicBool,
     changed: WaitQueue,
     in_flight: Arc<InFlight>,
 }
 
 impl WriteBatch {
-    pub(crate) fn new(in_flight: Arc<InFlight>) -> Self {
+    /// At most `bytes_max` bytes are in flight, or one block that is larger.
+    pub(crate) fn new(in_flight: Arc<InFlight>, bytes_max: u64) -> Self {
         Self(Arc::new(Inner {
             bytes: SpinLock::new(0),
+            bytes_max,
             has_failed: AtomicBool::new(false),
             changed: WaitQueue::new(),
             in_flight,
@@ -73,7 +73,7 @@ impl WriteBatch {
     /// A completion for a write at that place; blocks while too much is in flight, or another write to the place is.
     pub(crate) fn completion(&self, vdev: u32, offset: u64, data: &Abd) -> Completion {
         let len = data.len() as u64;
-        self.0.wait_below(BATCH_BYTES_MAX.saturating_sub(len));
+        self.0.wait_below(self.0.bytes_max.saturating_sub(len));
         self.0.in_flight.insert(vdev, offset, data.clone());
         *self.0.bytes.lock() += len;
         Completion::new(Arc::new(OneWrite { batch: self.0.clone(), vdev, offset, len }), 0)

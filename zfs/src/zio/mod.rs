@@ -21,7 +21,7 @@ mod read;
 mod storage;
 mod write;
 
-pub use batch::{BATCH_BYTES_MAX, SyncCtx, WriteBatch};
+pub use batch::{SyncCtx, WriteBatch};
 pub use check::CopyCheck;
 pub use policy::{PASS_DONT_COMPRESS, PASS_REWRITE, WritePolicy};
 pub use prepare::Prepared;

@@ -12,11 +12,6 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use ondisk::{BlkPtr, Bookmark};
 use rt::SpinLock;
 
-/// Most bytes of reads ahead under way.
-const PREFETCH_MAX: u64 = 32 << 20;
-/// Most bytes that one call of [`Storage::read_many`] has under way.
-const MANY_MAX: u64 = 32 << 20;
-
 impl Storage {
     /// Reads a block through the cache: verified, decompressed, little-endian. A bad copy is replaced by another, and
     /// rewritten. A hole reads as zeroes of its logical size.
@@ -63,7 +58,7 @@ impl Storage {
             let mut bytes = 0;
             let fits = |(bp, _): &&(BlkPtr, Bookmark)| {
                 bytes += u64::from(bp.psize());
-                bytes <= MANY_MAX
+                bytes <= self.io_bytes_max
             };
             let len = rest.iter().take_while(fits).count().max(1);
             let (now, later) = rest.split_at(len);
@@ -124,7 +119,7 @@ impl Storage {
         let guard = PrefetchBytes { total: self.prefetching.clone(), len };
         let dva = bp.dva(0);
         let is_plain = !bp.is_gang() && self.in_flight.get(dva.vdev, dva.offset).is_none();
-        if under_way + len > PREFETCH_MAX || !is_plain {
+        if under_way + len > self.io_bytes_max || !is_plain {
             return;
         }
         if let Lookup::Miss(fill) = self.arc.lookup(bp, key) {

@@ -14,6 +14,11 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use ondisk::{ObjectId, Txg};
 use rt::Once;
 
+/// I/O under way may take this share of what the cache may, within bounds: a small guest must not drown in it.
+const IO_SHARE_SHIFT: u32 = 3;
+const IO_BYTES_MIN: u64 = 1 << 20;
+const IO_BYTES_MAX: u64 = 32 << 20;
+
 bitflags::bitflags! {
     /// What the pool's features allow to be written. Set after the MOS has told.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +75,8 @@ pub struct Storage {
     pub(super) allocator: Allocator,
     /// Bytes of reads ahead under way.
     pub(super) prefetching: Arc<AtomicU64>,
+    /// Most bytes that a batch of writes, the reads ahead, or one call's reads have under way, each.
+    pub(super) io_bytes_max: u64,
     min_alloc: usize,
     format: AtomicU32,
     salt: Once<Salt>,
@@ -93,6 +100,7 @@ impl Storage {
             in_flight: Arc::new(InFlight::new(vdevs.clone())),
             allocator: Allocator::new(vdevs.clone(), config.nr_allocators),
             prefetching: Arc::default(),
+            io_bytes_max: (config.arc_target >> IO_SHARE_SHIFT).clamp(IO_BYTES_MIN, IO_BYTES_MAX),
             min_alloc: 1 << min_ashift.unwrap_or(ASHIFT_MIN),
             salt: Once::new(),
             vdevs,
@@ -140,7 +148,7 @@ impl Storage {
 
     /// A batch for a transaction group's writes.
     pub fn new_batch(&self) -> WriteBatch {
-        WriteBatch::new(self.in_flight.clone())
+        WriteBatch::new(self.in_flight.clone(), self.io_bytes_max)
     }
 
     /// The first pass of a transaction group.
@@ -214,6 +222,11 @@ impl Storage {
     /// `Damaged` when they contradict themselves; what reading MOS objects gives.
     pub fn load_metaslabs(&self, mos: &dyn MosStore) -> Result<()> {
         self.allocator.load(mos, self.is_read_only)
+    }
+
+    /// Takes into account what the logs say that the space maps do not yet: the figures of a pool that is only read.
+    pub fn apply_logs(&self, logs: &UnflushedLogs) {
+        self.allocator.apply_logs(logs);
     }
 
     /// Writes what this transaction group has allocated and freed since the last call into the space maps. True if
