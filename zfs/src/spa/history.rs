@@ -182,7 +182,7 @@ mod native {
     use nvpair::{NvList, NvValue};
 
     const HEADER: usize = 4;
-    const LIST: usize = 24;
+    const LIST: usize = 8;
     const PAIR: usize = 16;
     const TYPE_U64: u32 = 8;
     const TYPE_STRING: u32 = 9;
