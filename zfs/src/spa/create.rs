@@ -141,6 +141,7 @@ impl Spa {
         devices.iter().try_for_each(|vdev| wipe_labels(&vdev.device))?;
         let spa = Self::assemble_new(spec, env, &vdevs, &open)?;
         spa.storage.set_format(format_of(|f| features.contains(&f), false));
+        spa.storage.init_metaslabs()?;
         spa.start();
         let result = spa.fill(spec, vdevs, features, init);
         if result.is_err() {

@@ -330,9 +330,10 @@ fn open(
     let storage = open_storage(&tops, true, Some(options), &events)?;
     let (mos, _) = open_mos(&storage, &txgs, &uberblock, &name, true)?;
     mos.load()?;
+    set_salt(&mos, &storage)?;
     let forced = reason_in_pool(&mos, &storage, &events, &uberblock)?;
-    let is_forced = reason.is_none() && forced.is_some();
     reason = reason.or(forced);
+    let is_forced = reason.is_some() && !options.read_only;
     if is_forced && let Some(reason) = &reason {
         events.post(Event::ForcedReadOnly { reason: reason.clone() });
     }
@@ -340,6 +341,7 @@ fn open(
     let storage = if is_read_only { storage } else { open_storage(&tops, false, Some(options), &events)? };
     let (mos, mos_hooks) = open_mos(&storage, &txgs, &uberblock, &name, is_read_only)?;
     mos.load()?;
+    set_salt(&mos, &storage)?;
     let enabled = features::list(&mos)?;
     let is_enabled = |f: Feature| enabled.iter().any(|info| info.known == Some(f));
     storage.set_format(format_of(is_enabled, uberblock.version < SPA_VERSION_FEATURES));
@@ -373,6 +375,15 @@ fn open(
         state: rt::SpinLock::new(state),
         thread: rt::SpinLock::new(None),
     }))
+}
+
+/// Gives the storage what salted checksums need.
+fn set_salt(mos: &Mos, storage: &Storage) -> Result<()> {
+    let salt = mos.zap_bytes(names::POOL_DIRECTORY, names::CHECKSUM_SALT)?;
+    if let Some(salt) = salt.and_then(|bytes| bytes.try_into().ok()) {
+        storage.set_salt(salt);
+    }
+    Ok(())
 }
 
 fn new_txgs(uberblock: &Uberblock, options: &ImportOptions) -> Arc<Txgs> {

@@ -3,7 +3,7 @@
 //! What it is not: claiming, replaying or writing logs.
 use crate::vdev::Priority;
 use crate::zio::Storage;
-use ondisk::zil::{CHAIN_SIZE, RawChain, RecordHead, ZilHeader};
+use ondisk::zil::{CHAIN_SIZE, RawChain, RawWriteRecord, RecordHead, RecordKind, ZilHeader};
 use ondisk::{BlkPtr, Bookmark, Checksum, Txg};
 use zerocopy::FromBytes;
 
@@ -16,7 +16,7 @@ pub(crate) fn has_records(storage: &Storage, header: &ZilHeader, objset: u64, sy
     // Once claimed, records stay until they are replayed, however many groups have been written since.
     let is_claimed = header.claim_txg != Txg::ZERO;
     let mut found = false;
-    for_each_block(storage, header, objset, &mut |_, records| {
+    for_each_block(storage, header, objset, &mut |_, records, _| {
         let mut rest = records;
         while let Ok(head) = RecordHead::parse(rest) {
             found |= is_claimed || head.txg > synced;
@@ -29,12 +29,12 @@ pub(crate) fn has_records(storage: &Storage, header: &ZilHeader, objset: u64, sy
     found
 }
 
-/// Calls `f` with each block of a chain and its records.
+/// Calls `f` with each block of a chain, its records, and the pointer to the block after it.
 pub(crate) fn for_each_block(
     storage: &Storage,
     header: &ZilHeader,
     objset: u64,
-    f: &mut dyn FnMut(&BlkPtr, &[u8]),
+    f: &mut dyn FnMut(&BlkPtr, &[u8], &BlkPtr),
 ) {
     let mut bp = header.log;
     for sequence in 0..CHAIN_MAX {
@@ -60,10 +60,27 @@ pub(crate) fn for_each_block(
         };
         let used = usize::try_from(chain.used.get()).unwrap_or(0);
         let used = end.map_or(used, |end| used.min(end));
-        f(&bp, bytes.get(start..used).unwrap_or_default());
-        match chain.next.parse() {
-            Ok(next) => bp = next,
-            Err(_) => return,
+        let Ok(next) = chain.next.parse() else {
+            return;
+        };
+        f(&bp, bytes.get(start..used).unwrap_or_default(), &next);
+        bp = next;
+    }
+}
+
+/// Calls `f` with the blocks that hold the data of large writes, which their records only point to.
+pub(crate) fn for_each_indirect(records: &[u8], f: &mut dyn FnMut(&BlkPtr)) {
+    let mut rest = records;
+    while let Ok(head) = RecordHead::parse(rest) {
+        if head.kind == RecordKind::Write
+            && let Ok((record, _)) = RawWriteRecord::ref_from_prefix(rest)
+            && let Ok(bp) = record.bp.parse()
+        {
+            f(&bp);
+        }
+        match rest.get(head.reclen..) {
+            Some(next) if head.reclen > 0 => rest = next,
+            _ => return,
         }
     }
 }

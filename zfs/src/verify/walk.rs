@@ -1,0 +1,277 @@
+//! The walk over all object sets, and over the lists of blocks that belong to none.
+//!
+//! Each block is walked once: a dataset or snapshot owns what was born after the snapshot before it, and what is older
+//! belongs to that one.
+use super::counts::{self, Counts};
+use super::space::Claims;
+use super::{Finding, Progress, Report};
+use crate::dsl::bpobj::{self, Sums};
+use crate::dsl::dir;
+use crate::dsl::names::{self as dsl_names, Entry};
+use crate::spa::features;
+use crate::spa::mos::Mos;
+use crate::spa::traverse::{Visitor, Walk};
+use crate::spa::zil;
+use crate::vdev::Priority;
+use crate::zio::Storage;
+use crate::{Error, Result};
+use alloc::format;
+use alloc::sync::Arc;
+use ondisk::bpobj::{RawBptree, RawBptreeEntry};
+use ondisk::feature::Feature;
+use ondisk::pool_directory as names;
+use ondisk::zil::ZilHeader;
+use ondisk::{BlkPtr, Bookmark, DmuType, ObjectId, Txg};
+use zerocopy::FromBytes;
+
+/// Blocks between two calls of the progress function.
+const PROGRESS_EVERY: u64 = 256;
+/// Most entries of a bptree.
+const BPTREE_MAX: u64 = 1 << 24;
+
+/// Walks the pool whose MOS root block is `root`.
+///
+/// # Errors
+/// Only what keeps the walk from going on at all.
+pub(crate) fn run(
+    mos: &Mos,
+    storage: &Arc<Storage>,
+    root_dir: ObjectId,
+    root: &BlkPtr,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Report> {
+    let mut state = State {
+        storage,
+        claims: Claims::new(storage),
+        report: Report::default(),
+        progress,
+        done: Progress { bytes_done: 0, bytes_total: storage.space().allocated },
+        walked: Sums::default(),
+        is_whole: true,
+        is_readable: true,
+    };
+    for feature in [Feature::BlockCloning, Feature::FastDedup] {
+        state.claims.may_share |= features::is_active(mos, feature)?;
+    }
+    state.claims.may_share |= has_dedup(mos)?;
+    state.walk(0, Txg::ZERO, root)?;
+    let mut counts = Counts::default();
+    dsl_names::walk(mos, root_dir, &mos.pool_name(), true, &mut |entry| {
+        state.dataset(mos, entry, &mut counts)
+    })?;
+    state.lists(mos)?;
+    state.claims.allow_checkpointed(mos, storage)?;
+    let is_complete = state.report.not_walked.is_empty() && state.is_whole;
+    state.claims.compare(mos, storage, &mut state.report, is_complete)?;
+    counts::check(mos, root_dir, &counts, &mut state.report)?;
+    (state.progress)(Progress { bytes_done: state.done.bytes_total, ..state.done });
+    Ok(state.report)
+}
+
+/// Whether the datasets of a directory are encrypted.
+fn is_encrypted(mos: &Mos, dir: ObjectId) -> Result<bool> {
+    let is_zap = mos.kind(dir)? == DmuType::OTN_ZAP_METADATA;
+    Ok(is_zap && mos.zap_has(dir, ondisk::dsl::keys::CRYPTO_KEY_OBJ)?)
+}
+
+/// Old dedup tables have no feature of their own: their directory entries tell.
+fn has_dedup(mos: &Mos) -> Result<bool> {
+    let mut found = false;
+    mos.for_each_name(names::POOL_DIRECTORY, &mut |name| {
+        found |= name.starts_with("DDT-") && name != names::DDT_STATS;
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+struct State<'a> {
+    storage: &'a Storage,
+    claims: Claims,
+    report: Report,
+    progress: &'a mut dyn FnMut(Progress),
+    done: Progress,
+    /// Of the object set being walked.
+    walked: Sums,
+    /// Nothing was left out because it could not be read.
+    is_whole: bool,
+    /// This build has what it takes to read the object set being walked.
+    is_readable: bool,
+}
+
+impl State<'_> {
+    fn walk(&mut self, objset: u64, after: Txg, root: &BlkPtr) -> Result<()> {
+        self.walked = Sums::default();
+        let storage = self.storage;
+        Walk { storage, objset, after, visitor: self }.run(root)
+    }
+
+    fn dataset(&mut self, mos: &Mos, entry: &Entry, counts: &mut Counts) -> Result<()> {
+        counts.dir(mos, entry)?;
+        if entry.dataset.is_none() {
+            return Ok(());
+        }
+        let ds = dir::read_dataset(mos, entry.dataset)?;
+        counts.features(mos, entry.dataset)?;
+        self.report.nr_datasets += 1;
+        let nr_before = self.report.findings.len();
+        self.is_readable = !is_encrypted(mos, entry.dir)? && self.root_is_readable(&ds.bp, entry.dataset);
+        if self.is_readable {
+            self.walk(entry.dataset.0, ds.prev_snap_txg, &ds.bp)?;
+        }
+        if !self.is_readable {
+            self.report.not_walked.push(entry.name.clone());
+        } else if self.report.findings.len() == nr_before {
+            counts.dataset(mos, entry, &ds, self.walked, &mut self.report)?;
+        }
+        Ok(())
+    }
+
+    /// Whether this build has what it takes to read the object set at all.
+    fn root_is_readable(&self, root: &BlkPtr, id: ObjectId) -> bool {
+        let read = || self.storage.read_uncached(root, Bookmark::root(id.0), Priority::Scrub);
+        root.is_hole() || !matches!(read(), Err(Error::Encrypted | Error::Unsupported))
+    }
+
+    /// Blocks that no object set holds any more and that are not free yet.
+    fn lists(&mut self, mos: &Mos) -> Result<()> {
+        for name in [names::SYNC_BPLIST, names::FREE_BPOBJ, names::OBSOLETE_BPOBJ] {
+            let Some(list) = mos.directory_entry(name)?.and_then(ObjectId::non_zero) else {
+                continue;
+            };
+            bpobj::for_each(mos, list, &mut |bp| {
+                if bp.is_hole() || bp.is_embedded() { Ok(()) } else { self.claim(bp) }
+            })?;
+        }
+        self.bptree(mos)
+    }
+
+    /// Datasets being destroyed: some of their blocks are free already.
+    fn bptree(&mut self, mos: &Mos) -> Result<()> {
+        let Some(id) = mos.directory_entry(names::BPTREE_OBJ)?.and_then(ObjectId::non_zero) else {
+            return Ok(());
+        };
+        let header = mos.bonus(id, |bytes| {
+            RawBptree::read_from_prefix(bytes).map(|(raw, _)| raw).map_err(|_| Error::Damaged)
+        })?;
+        let (begin, end) = (header.begin.get(), header.end.get());
+        if end.checked_sub(begin).is_none_or(|n| n > BPTREE_MAX) {
+            return Err(Error::Damaged);
+        }
+        let size = size_of::<RawBptreeEntry>();
+        for index in begin..end {
+            let bytes = mos.read(id, index * size as u64, size)?;
+            let entry = RawBptreeEntry::read_from_bytes(&bytes).map_err(|_| Error::Damaged)?;
+            let root = entry.bp.parse()?;
+            let after = Txg(entry.birth_txg.get());
+            let mut allow = Allow { storage: self.storage, claims: &mut self.claims };
+            Walk { storage: self.storage, objset: u64::MAX, after, visitor: &mut allow }.run(&root)?;
+        }
+        Ok(())
+    }
+
+    fn claim(&mut self, bp: &BlkPtr) -> Result<()> {
+        let (claims, report) = (&mut self.claims, &mut self.report);
+        let places =
+            self.storage.for_each_place(bp, &mut |vdev, offset, len| claims.claim(report, vdev, offset, len));
+        // A gang header that cannot be read was reported as a bad copy; what hangs below it is unknown.
+        self.is_whole &= places.is_ok();
+        Ok(())
+    }
+
+    fn check(&mut self, bp: &BlkPtr, bookmark: Bookmark) {
+        let mut has_good = false;
+        match self.storage.check_copies(bp, bookmark) {
+            Ok(copies) => {
+                for copy in copies {
+                    if copy.result == Err(Error::Unsupported) {
+                        self.is_readable = false;
+                        return;
+                    }
+                    self.report.nr_copies += 1;
+                    has_good |= copy.result.is_ok();
+                    if copy.result.is_err() {
+                        let (vdev, offset) = (copy.dva.vdev.into(), copy.dva.offset);
+                        self.report.add(Finding::BadCopy { bookmark, vdev, offset });
+                    }
+                }
+            }
+            Err(_) => has_good = false,
+        }
+        if !has_good {
+            self.is_whole = false;
+            self.report.add(Finding::Lost { bookmark });
+        }
+    }
+}
+
+impl Visitor for State<'_> {
+    fn block(&mut self, bp: &BlkPtr, bookmark: Bookmark) -> Result<bool> {
+        self.report.nr_blocks += 1;
+        self.walked.add(Sums::of(bp));
+        if bp.is_embedded() {
+            return Ok(true);
+        }
+        self.claim(bp)?;
+        self.check(bp, bookmark);
+        self.done.bytes_done += bp.asize();
+        if self.report.nr_blocks.is_multiple_of(PROGRESS_EVERY) {
+            (self.progress)(self.done);
+        }
+        Ok(true)
+    }
+
+    fn zil(&mut self, header: &ZilHeader, objset: u64) -> Result<()> {
+        let (storage, claims) = (self.storage, &mut self.claims);
+        allow(storage, claims, &header.log);
+        zil::for_each_block(storage, header, objset, &mut |bp, records, next| {
+            allow(storage, claims, bp);
+            allow(storage, claims, next);
+            zil::for_each_indirect(records, &mut |bp| allow(storage, claims, bp));
+        });
+        Ok(())
+    }
+
+    fn lost(&mut self, bookmark: Bookmark, error: Error) -> Result<()> {
+        self.is_whole = false;
+        if matches!(error, Error::Unsupported | Error::Encrypted) {
+            self.is_readable = false;
+            return Ok(());
+        }
+        // Bad copies have been reported when the block was visited; content that makes no sense has not.
+        if error == Error::Damaged {
+            self.report.add(Finding::Damaged { what: format!("block {bookmark}") });
+        } else if error != Error::Checksum && error != Error::Io {
+            self.report.add(Finding::Damaged { what: format!("block {bookmark}: {error}") });
+        }
+        Ok(())
+    }
+}
+
+/// Notes the space of blocks that may be allocated.
+struct Allow<'a> {
+    storage: &'a Storage,
+    claims: &'a mut Claims,
+}
+
+impl Visitor for Allow<'_> {
+    fn block(&mut self, bp: &BlkPtr, _bookmark: Bookmark) -> Result<bool> {
+        allow(self.storage, self.claims, bp);
+        Ok(true)
+    }
+
+    fn lost(&mut self, _bookmark: Bookmark, _error: Error) -> Result<()> {
+        // It is free already, and may have been overwritten.
+        Ok(())
+    }
+}
+
+fn allow(storage: &Storage, claims: &mut Claims, bp: &BlkPtr) {
+    if bp.is_hole() || bp.is_embedded() {
+        return;
+    }
+    // An unreadable gang header leaves its pieces unknown: they are then reported as leaks, which they may well be.
+    let _ = storage.for_each_place(bp, &mut |vdev, offset, len| {
+        claims.allow(vdev, offset, len);
+        Ok(())
+    });
+}
