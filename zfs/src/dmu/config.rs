@@ -80,11 +80,11 @@ pub enum FeatureUse {
 
 /// What an object set asks of its dataset. Called from the syncing thread, except for the two questions about space.
 pub trait ObjsetHooks: Send + Sync {
-    /// A block was written: charge it. Not called for holes and embedded blocks.
+    /// A block was written: charge it. Not called for holes; embedded blocks have a logical size to be charged.
     fn block_born(&self, ctx: &SyncCtx, bp: &BlkPtr);
 
     /// A block is not referenced by the object set any more: give its space back or remember it for a snapshot. Not
-    /// called for holes and embedded blocks.
+    /// called for holes; embedded blocks have no space.
     ///
     /// # Errors
     /// What freeing or remembering gives.

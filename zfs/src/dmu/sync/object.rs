@@ -190,16 +190,16 @@ impl<'a> ObjectSync<'a> {
 
     /// Accounts for a pointer that takes another's place.
     pub(super) fn account(&mut self, old: &BlkPtr, new: &BlkPtr) -> Result<()> {
-        let is_real = |bp: &BlkPtr| !bp.is_hole() && !bp.is_embedded();
+        let is_block = |bp: &BlkPtr| !bp.is_hole() && !bp.is_embedded();
         // Rewritten in place: still the same block.
-        if is_real(old) && is_real(new) && old.dva(0) == new.dva(0) {
+        if is_block(old) && is_block(new) && old.dva(0) == new.dva(0) {
             return Ok(());
         }
         self.used += new.asize() as i64 - old.asize() as i64;
-        if is_real(old) {
+        if !old.is_hole() {
             self.objset.hooks.block_killed(self.ctx, old)?;
         }
-        if is_real(new) {
+        if !new.is_hole() {
             self.objset.hooks.block_born(self.ctx, new);
         }
         Ok(())
