@@ -87,6 +87,11 @@ impl AddressSpace {
         self.tree.read().iter().for_each(&mut each);
     }
 
+    /// Forgets every translation on every CPU that runs in the space; each of those passes a full barrier.
+    pub fn flush_all(&self) {
+        self.flush(&(0..super::USER_END));
+    }
+
     pub(crate) fn flush(&self, range: &Range<u64>) {
         machine::flush(self.root.frame(), range.start, range.end);
     }

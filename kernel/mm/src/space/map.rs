@@ -1,6 +1,7 @@
 //! mmap, munmap, mprotect, mremap, madvise, brk.
 use super::core_space::{AddressSpace, MemError};
 use super::fault::{Access, FaultResult};
+use super::object::Object;
 use super::pages;
 use super::pte::{Pte, Slot, span};
 use super::vma::{Backing, PAGE, Prot, USER_END, USER_START, Vma, VmaFlags, VmaTree};
@@ -298,6 +299,16 @@ impl AddressSpace {
         Ok(())
     }
 
+    /// The shared object behind an address and the byte of it that is there.
+    pub fn shared_place(&self, addr: u64) -> Option<(u64, u64)> {
+        match self.tree.read().find(addr) {
+            Some(Vma { start, backing: Backing::Shared { object, offset, .. }, .. }) => {
+                Some((object.id(), offset + (addr - start)))
+            }
+            _ => None,
+        }
+    }
+
     /// Whether every byte of a range is mapped.
     pub fn is_mapped(&self, start: u64, len: u64) -> bool {
         page_range(start / PAGE * PAGE, len).is_ok_and(|range| self.tree.read().covers(&range))
@@ -360,6 +371,26 @@ impl AddressSpace {
             }
         }
         if is_whole { Ok(()) } else { Err(MemError::NoMemory) }
+    }
+
+    /// Calls `each` with the shared objects mapped in a range and the bytes of them that it covers.
+    ///
+    /// # Errors
+    /// [`MemError::Invalid`].
+    pub fn for_each_shared(
+        &self,
+        start: u64,
+        len: u64,
+        mut each: impl FnMut(&Object, Range<u64>),
+    ) -> Result<(), MemError> {
+        let range = page_range(start, len)?;
+        let parts: Vec<_> = self.tree.read().overlapping(&range).filter_map(|v| v.clip(&range)).collect();
+        for part in parts {
+            if let Backing::Shared { object, offset, .. } = &part.backing {
+                each(object, *offset..offset + part.len());
+            }
+        }
+        Ok(())
     }
 
     /// Places the heap, empty, at `start`.

@@ -1,0 +1,149 @@
+//! timerfd: a timer to read from.
+use super::{FileObject, Flags, anonymous_attr, anonymous_ino};
+use crate::errno::{Errno, SysResult};
+use crate::task::Task;
+use crate::timers::{self, Armed, Expires, Schedule};
+use crate::wait::WaitList;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::any::Any;
+use rt::SpinLock;
+use rt::time::{Instant, now};
+use vfs::{Attr, FileType, OpenFlags, PollQueue, Pollable, ReadSink, Readiness, WriteSource};
+
+#[derive(Debug, Default)]
+struct State {
+    schedule: Schedule,
+    armed: Option<Armed>,
+    /// Expirations not read yet.
+    nr_expired: u64,
+}
+
+/// A timerfd.
+#[derive(Debug)]
+pub struct TimerFd {
+    me: Weak<Self>,
+    ino: u64,
+    /// `CLOCK_*` it counts on.
+    pub clock: i32,
+    state: SpinLock<State>,
+    flags: Flags,
+    readers: WaitList,
+    watchers: PollQueue,
+}
+
+impl TimerFd {
+    /// A disarmed one.
+    pub fn create(clock: i32, flags: OpenFlags) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            me: me.clone(),
+            ino: anonymous_ino(),
+            clock,
+            state: SpinLock::default(),
+            flags: Flags::new(flags | OpenFlags::READ),
+            readers: WaitList::new(),
+            watchers: PollQueue::new(),
+        })
+    }
+
+    /// Sets it; what it was.
+    pub fn set(&self, schedule: Schedule) -> Schedule {
+        let armed = schedule.next.map(|at| timers::arm(at, self.me.clone()));
+        let mut state = self.state.lock();
+        let before = core::mem::replace(&mut *state, State { schedule, armed, nr_expired: 0 });
+        drop(state);
+        if let Some(armed) = before.armed {
+            timers::cancel(armed);
+        }
+        before.schedule
+    }
+
+    /// What it is set to.
+    pub fn get(&self) -> Schedule {
+        let mut state = self.state.lock();
+        let n = state.schedule.advance(now());
+        state.nr_expired += n;
+        state.schedule
+    }
+
+    fn take(&self) -> Option<u64> {
+        let mut state = self.state.lock();
+        let n = state.schedule.advance(now());
+        let total = core::mem::take(&mut state.nr_expired) + n;
+        (total > 0).then_some(total)
+    }
+}
+
+impl Expires for TimerFd {
+    fn expired(&self, token: u64) {
+        let next = {
+            let mut state = self.state.lock();
+            if state.armed.is_none_or(|a| a.token != token) {
+                return;
+            }
+            let n = state.schedule.advance(now());
+            state.nr_expired += n;
+            state.armed = None;
+            state.schedule.next
+        };
+        if let Some(at) = next {
+            let armed = timers::arm(at, self.me.clone());
+            self.state.lock().armed = Some(armed);
+        }
+        self.readers.wake_all();
+        self.watchers.notify(Readiness::IN);
+    }
+}
+
+impl FileObject for TimerFd {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn flags(&self) -> OpenFlags {
+        self.flags.get()
+    }
+
+    fn set_flags(&self, flags: OpenFlags) {
+        self.flags.set(flags);
+    }
+
+    fn read(&self, task: &Task, sink: &mut dyn ReadSink) -> SysResult {
+        if sink.remaining() < 8 {
+            return Err(Errno::EINVAL);
+        }
+        let n = match self.take() {
+            Some(n) => n,
+            None if self.flags.is_nonblocking() => return Err(Errno::EAGAIN),
+            None => task
+                .wait(&self.readers, Instant::NEVER, "timerfd", || self.take())
+                .map_err(|_| Errno::RESTARTSYS)?,
+        };
+        sink.put(&n.to_le_bytes())?;
+        Ok(8)
+    }
+
+    fn write(&self, _task: &Task, _source: &mut dyn WriteSource) -> SysResult {
+        Err(Errno::EINVAL)
+    }
+
+    fn getattr(&self) -> SysResult<Attr> {
+        Ok(anonymous_attr(self.ino, FileType::Regular, 0o600))
+    }
+
+    fn describe(&self) -> Vec<u8> {
+        b"anon_inode:[timerfd]".to_vec()
+    }
+}
+
+impl Pollable for TimerFd {
+    fn readiness(&self) -> Readiness {
+        let state = self.state.lock();
+        let is_due = state.nr_expired > 0 || state.schedule.next.is_some_and(|at| at <= now());
+        if is_due { Readiness::IN } else { Readiness::empty() }
+    }
+
+    fn poll_queue(&self) -> Option<&PollQueue> {
+        Some(&self.watchers)
+    }
+}
