@@ -101,9 +101,9 @@ pub struct Run {
     /// The machine QEMU plays.
     #[arg(long, value_enum, default_value = "q35")]
     pub machine: Machine,
-    /// Start from the disk's own loader instead of handing QEMU the kernel.
-    #[arg(long)]
-    pub from_disk: bool,
+    /// How the machine starts: by the disk's own loader, or with a kernel that QEMU loads.
+    #[arg(long, value_enum, default_value = "auto")]
+    pub boot: BootFrom,
     /// The kernel to run; the one built with zeo otherwise.
     #[arg(long)]
     pub kernel: Option<PathBuf>,
@@ -119,6 +119,17 @@ pub struct Run {
     /// Run this program of the image instead of its own.
     #[arg(last = true)]
     pub program: Vec<String>,
+}
+
+/// Where the kernel comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum BootFrom {
+    /// The disk, if it has a boot partition and the machine a firmware; otherwise QEMU loads the kernel.
+    Auto,
+    /// The disk.
+    Disk,
+    /// QEMU loads the kernel.
+    Kernel,
 }
 
 /// `zeo image`

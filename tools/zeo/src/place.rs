@@ -53,6 +53,17 @@ pub fn boot(kernel_asked: Option<&Path>) -> Result<Boot> {
     Ok(Boot { kernel: std::fs::read(kernel(kernel_asked)?)? })
 }
 
+/// The kernel as QEMU loads it, in `folder`.
+///
+/// # Errors
+/// When the kernel is not there or no ELF file.
+pub fn prepared_kernel(asked: Option<&Path>, folder: &Path) -> Result<PathBuf> {
+    let prepared = mkfs::boot::prepared_kernel(&std::fs::read(kernel(asked)?)?)?;
+    let path = folder.join("kernel");
+    std::fs::write(&path, prepared)?;
+    Ok(path)
+}
+
 /// The name of a recipe: its folder's.
 pub fn recipe_name(path: &Path) -> String {
     let folder = if path.is_dir() { Some(path) } else { path.parent() };

@@ -159,14 +159,8 @@ impl Vm {
                     add(&["-append", &self.cmdline]);
                 }
             }
-            Boot::Disk => {
-                if !self.cmdline.is_empty() {
-                    add(&[
-                        "-fw_cfg",
-                        &format!("name=opt/zeolite/cmdline,string={}", self.cmdline.replace(',', ",,")),
-                    ]);
-                }
-            }
+            // Its command line is on the disk.
+            Boot::Disk => {}
         }
         args.extend(self.extra.iter().cloned());
         args
@@ -311,8 +305,8 @@ mod tests {
         assert!(
             micro.contains("virtio-blk-device,drive=disk0") && micro.contains("-icount shift=0,sleep=off")
         );
-        let disk = Vm { boot: Boot::Disk, cmdline: "a,b".into(), ..vm() }.shell_line();
-        assert!(disk.contains("-fw_cfg name=opt/zeolite/cmdline,string=a,,b") && !disk.contains("-kernel"));
+        let disk = Vm { boot: Boot::Disk, ..vm() }.shell_line();
+        assert!(!disk.contains("-kernel") && !disk.contains("-append"));
     }
 
     #[test]

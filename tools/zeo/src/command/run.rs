@@ -1,17 +1,20 @@
 //! `zeo run`: a recipe or an image in QEMU.
-use crate::cli::Run;
+use crate::cli::{BootFrom, Run};
 use crate::command::build;
 use crate::failure::{self, Failure};
 use crate::kvm::{self, Kvm};
 use crate::place;
-use crate::qemu::{Accel, Boot, Disk, End, PROGRAM, Vm};
+use crate::qemu::{Accel, Boot, Disk, End, Machine, PROGRAM, Vm};
 use crate::report::Mode;
 use anyhow::{Context, Result};
+use blockdev::gpt::{TYPE_BIOS_BOOT, Table};
 use guest_config::command_line_word;
 use mkfs::build::Options;
-use mkfs::layout::Layout;
+use mkfs::layout::{self, Layout};
 use mkfs::recipe::Recipe;
 use mkfs::size::Size;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -23,7 +26,8 @@ const STATUS: &str = "status";
 /// Runs it; the exit status.
 pub fn run(args: &Run) -> Result<u8> {
     let target = prepare(args)?;
-    let boot = if args.from_disk { Boot::Disk } else { Boot::Kernel(place::kernel(args.kernel.as_deref())?) };
+    let cmdline = command_line(args)?;
+    let boot = boot(args, &target, &cmdline)?;
     let vm = Vm {
         accel: accel(args),
         machine: args.machine,
@@ -31,7 +35,7 @@ pub fn run(args: &Run) -> Result<u8> {
         cpus: args.smp.unwrap_or(target.cpus).clamp(1, 255),
         disks: vec![Disk { path: target.image, format: String::from("raw") }],
         boot,
-        cmdline: command_line(args)?,
+        cmdline,
         status_file: target.folder.join(STATUS),
         has_input: true,
         extra: args.qemu_args.clone(),
@@ -49,12 +53,54 @@ pub fn run(args: &Run) -> Result<u8> {
     Ok(end.exit_status())
 }
 
+/// Makes the disk or the kernel ready to start with `cmdline`.
+fn boot(args: &Run, target: &Target, cmdline: &str) -> Result<Boot> {
+    let has_firmware = args.machine != Machine::Microvm;
+    let from_disk = match args.boot {
+        BootFrom::Auto => has_firmware && has_boot_partition(&target.image)?,
+        BootFrom::Disk => true,
+        BootFrom::Kernel => false,
+    };
+    let asked = args.kernel.as_deref();
+    if !from_disk {
+        return Ok(Boot::Kernel(place::prepared_kernel(asked, &target.folder)?));
+    }
+    let disk = OpenOptions::new().read(true).write(true).open(&target.image)?;
+    // A recipe's disk starts the kernel of today; an image of the user's own starts its own, unless another is asked for.
+    if target.is_recipe || asked.is_some() {
+        let (code, partition) = place::boot(asked)?.area(layout::BOOT_START, layout::BOOT_LEN)?;
+        write_if_changed(&disk, 0, &code)?;
+        write_if_changed(&disk, layout::BOOT_START, &partition)?;
+    }
+    let (offset, area) = mkfs::boot::command_line(cmdline)?;
+    write_if_changed(&disk, layout::BOOT_START + offset, &area)?;
+    Ok(Boot::Disk)
+}
+
+fn has_boot_partition(image: &Path) -> Result<bool> {
+    let disk = blockdev_host::OpenOptions::new().read_only(true).unlocked().open(image)?;
+    let table = Table::read(&disk)?;
+    let is_boot = |e: &blockdev::gpt::Entry| e.kind == TYPE_BIOS_BOOT && e.start == layout::BOOT_START;
+    Ok(table.is_some_and(|t| t.entries.iter().any(is_boot)))
+}
+
+/// Writes what differs: a disk that is started again the same way stays as it is.
+fn write_if_changed(file: &File, offset: u64, bytes: &[u8]) -> Result<()> {
+    let mut old = vec![0; bytes.len()];
+    file.read_exact_at(&mut old, offset)?;
+    if old != bytes {
+        file.write_all_at(bytes, offset)?;
+    }
+    Ok(())
+}
+
 /// What is run, and with what defaults.
 struct Target {
     image: PathBuf,
     folder: PathBuf,
     memory: Size,
     cpus: u32,
+    is_recipe: bool,
 }
 
 fn prepare(args: &Run) -> Result<Target> {
@@ -66,7 +112,7 @@ fn prepare(args: &Run) -> Result<Target> {
         }
         let folder = place::run_folder(&format!("{}.run", place::recipe_name(what)));
         std::fs::create_dir_all(&folder)?;
-        return Ok(Target { image: what.clone(), folder, memory: MEMORY, cpus: 1 });
+        return Ok(Target { image: what.clone(), folder, memory: MEMORY, cpus: 1, is_recipe: false });
     }
     let recipe = Recipe::load(what)?;
     let folder = place::run_folder(&place::recipe_name(what));
@@ -88,7 +134,7 @@ fn prepare(args: &Run) -> Result<Target> {
     } else if std::fs::read(&copy).ok().as_deref() != Some(&text[..]) {
         eprintln!("zeo: the recipe has changed since its disk was built; --fresh builds it anew");
     }
-    Ok(Target { image, folder, memory: recipe.memory(), cpus: recipe.cpus() })
+    Ok(Target { image, folder, memory: recipe.memory(), cpus: recipe.cpus(), is_recipe: true })
 }
 
 /// The accelerator, with one line when it is not the fast one.
@@ -138,28 +184,5 @@ fn explain(end: End, args: &Run) {
             let code = code.map_or_else(|| String::from("a signal"), |c| format!("status {c}"));
             eprintln!("zeo: the machine ended without an exit status (QEMU: {code})");
         }
-    }
-}
-
-/// The folder of an image's runs, for other commands.
-pub fn scratch(name: &str) -> Result<PathBuf> {
-    let folder = place::run_folder(name);
-    std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-    Ok(folder)
-}
-
-/// A machine for measurements: emulated, without input.
-pub fn quiet_vm(kernel: &Path, image: Option<&Path>, folder: &Path, cmdline: &str) -> Vm {
-    Vm {
-        accel: Accel::Tcg,
-        machine: crate::qemu::Machine::Q35,
-        memory: 256 << 20,
-        cpus: 1,
-        disks: image.map(|i| Disk { path: i.to_owned(), format: String::from("raw") }).into_iter().collect(),
-        boot: Boot::Kernel(kernel.to_owned()),
-        cmdline: cmdline.to_owned(),
-        status_file: folder.join(STATUS),
-        has_input: false,
-        extra: Vec::new(),
     }
 }
