@@ -25,7 +25,7 @@ struct Mounted {
 
 impl Backing for Mounted {
     fn name(&self) -> String {
-        String::from(self.dataset.name())
+        self.dataset.name()
     }
 
     fn space(&self) -> zfs::Result<DatasetSpace> {

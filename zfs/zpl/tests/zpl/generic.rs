@@ -1,7 +1,6 @@
 //! The generic checks of file systems, on datasets.
-mod common;
-
+use crate::pools;
 #[test]
 fn keeps_the_promises_of_a_file_system() {
-    vfs::test_support::check_filesystem(common::fresh);
+    vfs::test_support::check_filesystem(pools::fresh);
 }

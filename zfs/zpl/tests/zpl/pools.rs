@@ -29,9 +29,24 @@ pub fn root(spa: &Arc<Spa>) -> Arc<ZplFs> {
 }
 
 /// A new pool's root file system.
-#[allow(dead_code, reason = "not every test file uses it")]
 pub fn fresh() -> Arc<dyn FileSystem> {
     let disk = Arc::new(MemDisk::new(256 << 20));
     let spa = create(&disk, |_| ());
     root(&spa)
+}
+
+/// Shows what the crates log.
+pub fn log_to_stderr() {
+    struct Stderr;
+    impl log::Log for Stderr {
+        fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+            true
+        }
+        fn log(&self, r: &log::Record<'_>) {
+            eprintln!("{}: {}", r.level(), r.args());
+        }
+        fn flush(&self) {}
+    }
+    let _ = log::set_logger(&Stderr);
+    log::set_max_level(log::LevelFilter::Info);
 }

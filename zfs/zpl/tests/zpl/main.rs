@@ -1,0 +1,4 @@
+//! The file system on real pools in memory.
+mod basic;
+mod generic;
+mod pools;
