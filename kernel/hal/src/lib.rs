@@ -17,7 +17,7 @@
 //! | [`irq`], [`apic`], [`ioapic`] | vectors and interrupt controllers |
 //! | [`clock`], [`rtc`] | monotonic and wall clock |
 //! | [`acpi`], [`bootinfo`], [`fwcfg`] | what the machine is |
-//! | [`pci`] | configuration space, BARs, MSI-X |
+//! | [`pci`], [`window`] | configuration space, BARs, MSI-X; register windows |
 //! | [`smp`] | starting the other CPUs |
 //! | [`serial`], [`power`], [`random`], [`backtrace`] | console, exit, entropy, stack traces |
 //!
@@ -45,7 +45,7 @@ pub mod ioapic;
 pub mod irq;
 mod lock;
 pub mod paging;
-//pci
+pub mod pci;
 pub mod power;
 pub mod random;
 pub mod rtc;
@@ -55,3 +55,4 @@ pub mod syscall;
 pub mod tlb;
 pub mod trap;
 pub mod uaccess;
+pub mod window;
