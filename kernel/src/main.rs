@@ -8,6 +8,7 @@
 //! | [`mem`] | memcpy and its kin |
 //! | [`memory`] | turning the loader's memory map into frames and a heap |
 //! | [`console`] | the log on the serial port |
+//! | [`devices`] | block devices |
 //! | [`panic`] | what a panic prints |
 //! | [`options`] | the kernel's words on the command line |
 //! | [`selftest`] | checks that only make sense inside the machine |
@@ -17,6 +18,7 @@
 extern crate alloc;
 
 mod console;
+mod devices;
 mod entry;
 mod mem;
 mod memory;
@@ -25,7 +27,9 @@ mod panic;
 mod selftest;
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
+use blockdev::BlockDevice;
 use core::sync::atomic::Ordering;
 use hal::addr::{IMAGE_BASE, PhysAddr};
 use hal::bootinfo::BootInfo;
@@ -71,8 +75,22 @@ extern "C" fn boot_cpu_main() -> ! {
         mm::frames::nr_total() >> 8,
         clock::now_ns() / 1000
     );
-    start_main_thread(info, options);
+    start_main_thread(Machine { info, ecam: tables.ecam }, options);
     sched::run_idle()
+}
+
+/// What the machine is, as far as the threads need to know.
+#[derive(Clone, Copy, Debug)]
+pub struct Machine {
+    info: &'static BootInfo,
+    ecam: Option<acpi::Ecam>,
+}
+
+impl Machine {
+    /// Finds and starts the block devices. Once.
+    pub fn block_devices(&self) -> Vec<Arc<dyn BlockDevice>> {
+        devices::block_devices(self.ecam.as_ref(), self.info.command_line())
+    }
 }
 
 fn read_tables(info: &BootInfo) -> acpi::Tables {
@@ -155,19 +173,19 @@ extern "C" fn other_cpu_main(block: &'static CpuBlock) -> ! {
     sched::run_idle()
 }
 
-fn start_main_thread(info: &'static BootInfo, options: Options) {
+fn start_main_thread(machine: Machine, options: Options) {
     let started = sched::start_threads()
-        .and_then(|()| sched::Builder::new("main").spawn(Box::new(move || main_thread(info, &options))));
+        .and_then(|()| sched::Builder::new("main").spawn(Box::new(move || main_thread(&machine, &options))));
     if let Err(e) = started {
         panic!("cannot start the first threads: {e:?}");
     }
 }
 
-fn main_thread(info: &BootInfo, options: &Options) {
+fn main_thread(machine: &Machine, options: &Options) {
     if let Some(name) = &options.self_test {
-        power::exit(selftest::run(name));
+        power::exit(selftest::run(name, machine));
     }
-    let module = info.modules().first().map(module_bytes);
+    let module = machine.info.modules().first().map(module_bytes);
     log::info!("module of {} bytes", module.map_or(0, <[u8]>::len));
     power::exit(0)
 }

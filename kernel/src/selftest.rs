@@ -1,10 +1,13 @@
 //! Checks that only make sense inside the machine, chosen by `selftest=` on the command line. The result is the exit
 //! status: 0 passed, 1 failed, 2 unknown name.
+mod disk;
 mod stress;
 mod user;
 
+use crate::Machine;
+
 /// Runs the check.
-pub fn run(name: &str) -> u8 {
+pub fn run(name: &str, machine: &Machine) -> u8 {
     let (name, argument) = name.split_once(':').unwrap_or((name, ""));
     match name {
         "none" => 0,
@@ -13,6 +16,7 @@ pub fn run(name: &str) -> u8 {
         "overflow" => overflow(core::hint::black_box(0)),
         "fault" => fault(),
         "user" => u8::from(!user::run()),
+        "disk" => u8::from(!disk::run(&machine.block_devices())),
         "stress" => u8::from(!stress::run()),
         _ => 2,
     }

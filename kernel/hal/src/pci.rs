@@ -20,6 +20,7 @@ const REG_BAR: u8 = 0x10;
 const REG_BUSES: u8 = 0x18;
 const REG_SUBSYSTEM: u8 = 0x2c;
 const REG_CAPABILITIES: u8 = 0x34;
+const REG_INTERRUPT: u8 = 0x3c;
 const COMMAND_IO: u32 = 1;
 const COMMAND_MEMORY: u32 = 1 << 1;
 const COMMAND_MASTER: u32 = 1 << 2;
@@ -136,6 +137,18 @@ impl Function {
     pub fn enable(self) {
         let command = self.read(REG_COMMAND) & 0xffff;
         self.write(REG_COMMAND, command | COMMAND_IO | COMMAND_MEMORY | COMMAND_MASTER | COMMAND_NO_INTX);
+    }
+
+    /// The line of the old interrupt controller that firmware chose for it.
+    pub fn interrupt_line(self) -> Option<u8> {
+        let line = self.read(REG_INTERRUPT) as u8;
+        (1..16).contains(&line).then_some(line)
+    }
+
+    /// Lets it use its wired interrupt.
+    pub fn enable_wired_interrupt(self) {
+        let command = self.read(REG_COMMAND) & 0xffff;
+        self.write(REG_COMMAND, command & !COMMAND_NO_INTX);
     }
 
     /// The registers behind BAR `n`, sized by asking the function. `None`: no such BAR, or no address.

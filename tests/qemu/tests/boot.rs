@@ -91,3 +91,13 @@ fn faults_and_overflows_are_reported() -> Result<()> {
     assert!(fault.serial.contains("unhandled exception"), "{}", fault.serial);
     Ok(())
 }
+
+#[test]
+fn application_code_keeps_its_registers() -> Result<()> {
+    for nr_cpus in [1, 4] {
+        let vm = Vm::new().cpus(nr_cpus).limit(Duration::from_secs(120));
+        let outcome = vm.command_line("loglevel=info selftest=user").run()?;
+        assert_eq!(outcome.end, End::Status(0), "{outcome:#?}");
+    }
+    Ok(())
+}
