@@ -1,6 +1,6 @@
-//! Pools of ours: made, written, exported, imported, walked.
-use blockdev::BlockDevice;
-use blockdev_host::MemDisk;
+//! Pools of ours: made, written, exported, imported, walked; and cut off at any moment.
+use blockdev::{BlockDevice, WriteCache};
+use blockdev_host::{Crash, MemDisk};
 use ondisk::{DmuType, ObjectId};
 use rt_std as _;
 use std::sync::Arc;
@@ -29,8 +29,20 @@ fn fill(tx: &DmuTx, objset: &Arc<Objset>) -> zfs::Result<()> {
     object.write_slice(tx, 0, &[7; 4096])
 }
 
+fn nothing(_: &DmuTx, _: &Arc<Objset>) -> zfs::Result<()> {
+    Ok(())
+}
+
 fn spec() -> PoolSpec {
     PoolSpec { deterministic: Some(Deterministic { seed: 1, time: 1_700_000_000 }), ..PoolSpec::new("tank") }
+}
+
+fn create(disks: &[Arc<MemDisk>]) -> Arc<Spa> {
+    Spa::create(vdevs(disks), &spec(), &mut fill).unwrap()
+}
+
+fn import(disks: &[Arc<MemDisk>]) -> Arc<Spa> {
+    Spa::import(&devices(disks), &ImportOptions::default()).unwrap()
 }
 
 fn assert_clean(spa: &Arc<Spa>) {
@@ -38,13 +50,369 @@ fn assert_clean(spa: &Arc<Spa>) {
     assert!(report.is_clean(), "{:#?}", report.findings);
 }
 
+/// A reproducible stream of numbers.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 33
+    }
+
+    fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+}
+
+/// Writes `bytes` of noise as a new object.
+fn write_object(
+    objset: &Arc<Objset>,
+    random: &mut Random,
+    bytes: u64,
+    block_size: u32,
+) -> zfs::Result<ObjectId> {
+    let tx = DmuTx::begin(objset, TxSpace::names(1, 0))?;
+    let object = objset.allocate(&tx, &NewObject::new(DmuType::PLAIN_FILE_CONTENTS, block_size))?;
+    drop(tx);
+    overwrite(objset, random, object.id(), bytes, block_size)?;
+    Ok(object.id())
+}
+
+fn overwrite(
+    objset: &Arc<Objset>,
+    random: &mut Random,
+    id: ObjectId,
+    bytes: u64,
+    block_size: u32,
+) -> zfs::Result<()> {
+    let object = objset.hold(id)?;
+    let mut at = 0;
+    while at < bytes {
+        let data: Vec<u8> = (0..block_size).map(|_| random.next() as u8).collect();
+        let tx = DmuTx::begin(objset, TxSpace::write(block_size.into()))?;
+        object.write_slice(&tx, at, &data)?;
+        at += u64::from(block_size);
+    }
+    Ok(())
+}
+
 #[test]
 fn create_export_import() {
     let disks = disks(&[128 << 20]);
-    let spa = Spa::create(vdevs(&disks), &spec(), &mut fill).unwrap();
+    let spa = create(&disks);
+    assert_clean(&spa);
+    let before = spa.properties().unwrap();
+    spa.export().unwrap();
+    assert_eq!(Spa::probe(&devices(&disks)[0]).unwrap().state, zfs::spa::PoolState::Exported);
+    let spa = import(&disks);
+    assert_eq!(Spa::probe(&devices(&disks)[0]).unwrap().state, zfs::spa::PoolState::Active);
+    assert_clean(&spa);
+    let after = spa.properties().unwrap();
+    assert_eq!((before.guid, &before.name), (after.guid, &after.name));
+    assert!(after.txg > before.txg && !after.is_read_only);
+    spa.export().unwrap();
+}
+
+#[test]
+fn the_same_input_gives_the_same_bytes() {
+    let image = || {
+        let disks = disks(&[64 << 20, 64 << 20]);
+        let spa = create(&disks);
+        spa.create_dataset("tank/a", &[], &mut fill).unwrap();
+        let ds = spa.open_dataset("tank/a").unwrap();
+        write_object(&ds.objset(), &mut Random(5), 1 << 20, 8192).unwrap();
+        drop(ds);
+        spa.export().unwrap();
+        disks.iter().map(|d| d.peek(0, 64 << 20)).collect::<Vec<_>>()
+    };
+    assert!(image() == image());
+}
+
+#[test]
+fn a_pool_that_nobody_changes_writes_nothing() {
+    let disks = disks(&[64 << 20]);
+    let spa = create(&disks);
+    let txg = spa.properties().unwrap().txg;
+    let writes = disks[0].stats().writes;
+    for _ in 0..3 {
+        spa.sync().unwrap();
+        let hold = spa.txgs().hold_open();
+        let open = hold.txg();
+        drop(hold);
+        spa.txgs().wait_synced(open).unwrap();
+    }
+    assert_eq!(spa.properties().unwrap().txg, txg);
+    assert_eq!(disks[0].stats().writes, writes);
+    spa.export().unwrap();
+}
+
+#[test]
+fn datasets_come_move_and_go() {
+    let disks = disks(&[128 << 20]);
+    let spa = create(&disks);
+    let allocated = spa.space().unwrap().allocated;
+    for name in ["tank/a", "tank/a/b", "tank/c"] {
+        spa.create_dataset(name, &[(Property::Atime, PropertyValue::Number(0))], &mut fill).unwrap();
+    }
+    assert_eq!(spa.create_dataset("tank/a", &[], &mut nothing), Err(Error::Exists));
+    assert_eq!(spa.create_dataset("tank/x/y", &[], &mut nothing), Err(Error::NotFound));
+    assert_eq!(spa.create_dataset("other/x", &[], &mut nothing), Err(Error::NotFound));
+    assert_eq!(spa.create_dataset("tank/x@y", &[], &mut nothing), Err(Error::Invalid));
+    let mut random = Random(3);
+    let b = spa.open_dataset("tank/a/b").unwrap();
+    write_object(&b.objset(), &mut random, 3 << 20, 128 << 10).unwrap();
+    spa.sync().unwrap();
+    assert_clean(&spa);
+    assert_eq!(spa.destroy_dataset("tank/a"), Err(Error::NotEmpty));
+    assert_eq!(spa.destroy_dataset("tank/a/b"), Err(Error::Busy));
+    assert_eq!(spa.destroy_dataset("tank"), Err(Error::Busy));
+    spa.rename_dataset("tank/a", "tank/c/z").unwrap();
+    assert_eq!(b.name(), "tank/c/z/b");
+    assert_clean(&spa);
+    assert_eq!(spa.rename_dataset("tank/c", "tank/c/z/c"), Err(Error::Invalid));
+    assert_eq!(spa.rename_dataset("tank/c/z", "tank/c"), Err(Error::Exists));
+    let names: Vec<_> = spa.datasets().unwrap().into_iter().map(|d| d.name).collect();
+    assert_eq!(names, ["tank", "tank/c", "tank/c/z", "tank/c/z/b"]);
+    drop(b);
+    for name in ["tank/c/z/b", "tank/c/z", "tank/c"] {
+        spa.destroy_dataset(name).unwrap();
+        assert_clean(&spa);
+    }
+    assert_eq!(spa.open_dataset("tank/c").map(drop), Err(Error::NotFound));
+    // Nothing is left but what the history and the space maps have grown by.
+    assert!(spa.space().unwrap().allocated <= allocated + (256 << 10));
+    let history: Vec<_> = spa.history().unwrap().into_iter().map(|r| r.text).collect();
+    assert_eq!(history[0], "zpool create tank");
+    assert!(history.contains(&"zfs rename tank/a tank/c/z".to_owned()));
+    spa.export().unwrap();
+}
+
+#[test]
+fn properties_are_kept_and_inherited() {
+    let disks = disks(&[64 << 20]);
+    let spa = create(&disks);
+    spa.create_dataset("tank/a", &[], &mut nothing).unwrap();
+    spa.create_dataset("tank/a/b", &[], &mut nothing).unwrap();
+    let user = Property::parse("com.example:tag").unwrap();
+    spa.set_property("tank/a", &Property::Compression, &PropertyValue::Number(15)).unwrap();
+    spa.set_property("tank/a", &user, &PropertyValue::Text("x y".into())).unwrap();
+    spa.set_property("tank", &Property::Mountpoint, &PropertyValue::Text("/".into())).unwrap();
+    assert_eq!(spa.set_property("tank/a", &Property::Copies, &PropertyValue::Number(4)), Err(Error::Invalid));
+    let spa = {
+        spa.export().unwrap();
+        import(&disks)
+    };
+    let get = |ds: &str, p: &Property| spa.get_property(ds, p).unwrap();
+    let from_a = Source::Inherited("tank/a".into());
+    assert_eq!(get("tank/a/b", &Property::Compression), (PropertyValue::Number(15), from_a.clone()));
+    assert_eq!(get("tank/a/b", &user), (PropertyValue::Text("x y".into()), from_a.clone()));
+    assert_eq!(get("tank/a/b", &Property::Mountpoint).0, PropertyValue::Text("/a/b".into()));
+    let b = spa.open_dataset("tank/a/b").unwrap();
+    assert_eq!(b.properties().unwrap().compression, ondisk::Compression::Lz4);
+    assert_eq!(b.objset().properties().compress, ondisk::Compression::Lz4);
+    spa.set_property("tank/a/b", &Property::Compression, &PropertyValue::Number(2)).unwrap();
+    assert_eq!(b.objset().properties().compress, ondisk::Compression::Off);
+    assert_eq!(get("tank/a/b", &Property::Compression).1, Source::Local);
+    spa.inherit_property("tank/a/b", &Property::Compression).unwrap();
+    assert_eq!(get("tank/a/b", &Property::Compression), (PropertyValue::Number(15), from_a));
     assert_clean(&spa);
     spa.export().unwrap();
-    let spa = Spa::import(&devices(&disks), &ImportOptions::default()).unwrap();
+}
+
+#[test]
+fn quotas_and_reservations_hold() {
+    let disks = disks(&[256 << 20]);
+    let spa = create(&disks);
+    let mib = |n: u64| PropertyValue::Number(n << 20);
+    spa.create_dataset("tank/q", &[(Property::Quota, mib(8))], &mut nothing).unwrap();
+    spa.create_dataset("tank/q/r", &[], &mut nothing).unwrap();
+    spa.create_dataset("tank/res", &[(Property::Reservation, mib(20))], &mut nothing).unwrap();
+    spa.create_dataset("tank/ref", &[(Property::RefReservation, mib(10))], &mut nothing).unwrap();
+    assert_clean(&spa);
+    let r = spa.open_dataset("tank/q/r").unwrap();
+    let mut random = Random(9);
+    assert_eq!(write_object(&r.objset(), &mut random, 32 << 20, 128 << 10), Err(Error::Quota));
+    spa.sync().unwrap();
+    let space = r.space().unwrap();
+    assert!(space.used > 4 << 20 && space.used <= 9 << 20, "{space:?}");
+    assert_clean(&spa);
+    let find = |name: &str| spa.datasets().unwrap().into_iter().find(|d| d.name == name).unwrap().space;
+    assert_eq!(find("tank/ref").used_by_refreservation + find("tank/ref").referenced, 10 << 20);
+    let free = find("tank").available;
+    let reserved = spa.open_dataset("tank/ref").unwrap();
+    write_object(&reserved.objset(), &mut random, 3 << 20, 128 << 10).unwrap();
+    spa.sync().unwrap();
+    // What was set aside became use: nothing changes for the others but the MOS's own growth.
+    assert!(find("tank").available + (1 << 20) > free);
+    assert_clean(&spa);
+    drop(reserved);
+    assert_eq!(spa.set_property("tank/q", &Property::Quota, &mib(1)), Err(Error::Quota));
+    assert_eq!(spa.set_property("tank/q", &Property::Reservation, &mib(1000)), Err(Error::NoSpace));
+    spa.set_property("tank/res", &Property::Reservation, &mib(0)).unwrap();
+    assert!(find("tank").available > free + (18 << 20));
+    assert_clean(&spa);
+    spa.destroy_dataset("tank/ref").unwrap();
     assert_clean(&spa);
     spa.export().unwrap();
+}
+
+#[test]
+fn a_full_pool_can_be_emptied() {
+    let disks = disks(&[64 << 20]);
+    let spa = create(&disks);
+    spa.create_dataset("tank/a", &[], &mut nothing).unwrap();
+    let a = spa.open_dataset("tank/a").unwrap();
+    let objset = a.objset();
+    let mut random = Random(1);
+    let mut objects = Vec::new();
+    loop {
+        match write_object(&objset, &mut random, 1 << 20, 128 << 10) {
+            Ok(id) => objects.push(id),
+            Err(Error::NoSpace) => break,
+            Err(e) => panic!("{e}"),
+        }
+    }
+    assert!(objects.len() > 10);
+    spa.sync().unwrap();
+    assert_clean(&spa);
+    for id in objects {
+        let tx = DmuTx::begin(&objset, TxSpace::names(1, 0).net_free()).unwrap();
+        objset.free(&tx, id).unwrap();
+    }
+    for _ in 0..4 {
+        spa.sync().unwrap();
+    }
+    assert!(a.space().unwrap().referenced < 1 << 20);
+    assert_clean(&spa);
+    write_object(&objset, &mut random, 4 << 20, 128 << 10).unwrap();
+    spa.export().unwrap();
+}
+
+/// Random changes to several datasets, synced at random, with the whole pool walked now and then.
+fn churn(disks: &[Arc<MemDisk>], seed: u64, steps: usize) -> Arc<Spa> {
+    let mut random = Random(seed);
+    let mut spa = create(disks);
+    let mut objects: Vec<(String, ObjectId, u32)> = Vec::new();
+    let mut datasets = vec!["tank".to_owned()];
+    for step in 0..steps {
+        let ds = datasets[random.below(datasets.len() as u64) as usize].clone();
+        match random.below(12) {
+            0 if datasets.len() < 6 => {
+                let name = format!("{ds}/d{step}");
+                let record = PropertyValue::Number(512 << random.below(9));
+                spa.create_dataset(&name, &[(Property::RecordSize, record)], &mut nothing).unwrap();
+                datasets.push(name);
+            }
+            1 => spa.sync().unwrap(),
+            2 => {
+                objects.retain(|(name, id, _)| {
+                    let is_gone = random.below(3) == 0;
+                    if is_gone {
+                        let objset = spa.open_dataset(name).unwrap().objset();
+                        let tx = DmuTx::begin(&objset, TxSpace::names(1, 0).net_free()).unwrap();
+                        objset.free(&tx, *id).unwrap();
+                    }
+                    !is_gone
+                });
+            }
+            3 if datasets.len() > 3 => {
+                let name = datasets.last().unwrap().clone();
+                if spa.destroy_dataset(&name).is_ok() {
+                    datasets.pop();
+                    objects.retain(|(n, ..)| *n != name);
+                }
+            }
+            4 => {
+                spa.export().unwrap();
+                spa = import(disks);
+            }
+            5 if !objects.is_empty() => {
+                let (name, id, size) = objects[random.below(objects.len() as u64) as usize].clone();
+                let objset = spa.open_dataset(&name).unwrap().objset();
+                let tx = DmuTx::begin(&objset, TxSpace::write(0)).unwrap();
+                let at = random.below(20) * u64::from(size);
+                objset.hold(id).unwrap().free_range(&tx, at, 3 * u64::from(size)).unwrap();
+            }
+            6 if !objects.is_empty() => {
+                let (name, id, size) = objects[random.below(objects.len() as u64) as usize].clone();
+                let objset = spa.open_dataset(&name).unwrap().objset();
+                overwrite(&objset, &mut random, id, 5 * u64::from(size), size).unwrap();
+            }
+            _ => {
+                let objset = spa.open_dataset(&ds).unwrap().objset();
+                let size = 512 << random.below(9);
+                let bytes = u64::from(size) * random.below(30);
+                objects.push((ds, write_object(&objset, &mut random, bytes, size).unwrap(), size));
+            }
+        }
+        if random.below(8) == 0 {
+            spa.sync().unwrap();
+            assert_clean(&spa);
+        }
+    }
+    spa
+}
+
+#[test]
+fn churn_leaves_no_trace() {
+    for seed in 0..6 {
+        let disks = if seed % 2 == 0 { disks(&[192 << 20]) } else { disks(&[96 << 20, 128 << 20]) };
+        let spa = churn(&disks, seed, 120);
+        spa.export().unwrap();
+        let spa = import(&disks);
+        assert_clean(&spa);
+        spa.export().unwrap();
+    }
+}
+
+#[test]
+fn a_power_cut_leaves_the_last_group() {
+    for seed in 0..12 {
+        let disk = Arc::new(MemDisk::with(192 << 20, 512, WriteCache::Volatile));
+        let spa = churn(std::slice::from_ref(&disk), 100 + seed, 30);
+        spa.sync().unwrap();
+        let synced = spa.properties().unwrap().txg;
+        // More, of which nothing is waited for.
+        let objset = spa.open_dataset("tank").unwrap().objset();
+        write_object(&objset, &mut Random(seed), 600 << 10, 4096).unwrap();
+        let open = spa.txgs().open_txg();
+        spa.txgs().kick(open);
+        std::thread::sleep(std::time::Duration::from_micros(300 * seed));
+        let survivor = Arc::new(disk.after_crash(Crash::Random(seed)));
+        spa.abandon();
+        let spa = import(&[survivor]);
+        assert!(spa.properties().unwrap().txg > synced);
+        assert_clean(&spa);
+        spa.export().unwrap();
+    }
+}
+
+#[test]
+fn a_failed_write_suspends() {
+    let disk = Arc::new(MemDisk::new(64 << 20));
+    let spa = create(std::slice::from_ref(&disk));
+    let objset = spa.open_dataset("tank").unwrap().objset();
+    write_object(&objset, &mut Random(1), 1 << 20, 4096).unwrap();
+    disk.kill();
+    assert_eq!(spa.sync(), Err(Error::Suspended));
+    assert!(spa.properties().unwrap().is_suspended);
+    assert_eq!(spa.create_dataset("tank/a", &[], &mut nothing), Err(Error::Suspended));
+    assert_eq!(spa.export(), Err(Error::Suspended));
+}
+
+#[test]
+fn what_cannot_be_made_is_refused() {
+    let make =
+        |sizes: &[u64], spec: &PoolSpec| Spa::create(vdevs(&disks(sizes)), spec, &mut nothing).map(drop);
+    assert_eq!(make(&[32 << 20], &spec()), Err(Error::NoSpace));
+    assert_eq!(make(&[], &spec()), Err(Error::Invalid));
+    assert_eq!(make(&[64 << 20], &PoolSpec { ashift: 8, ..spec() }), Err(Error::Invalid));
+    assert_eq!(make(&[64 << 20], &PoolSpec::new("mirror1")), Err(Error::Invalid));
+    let list = Compatibility::List(vec!["encryption".into()]);
+    assert_eq!(make(&[64 << 20], &PoolSpec { compatibility: list, ..spec() }), Err(Error::Invalid));
+    let mut fail = |_: &DmuTx, _: &Arc<Objset>| Err(Error::Interrupted);
+    assert_eq!(
+        Spa::create(vdevs(&disks(&[64 << 20])), &spec(), &mut fail).map(drop),
+        Err(Error::Interrupted)
+    );
 }

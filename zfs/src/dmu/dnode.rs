@@ -295,6 +295,17 @@ impl Dnode {
         })
     }
 
+    /// Changes the type of the object itself: a dataset's object becomes a ZAP when it first has something to note.
+    ///
+    /// # Errors
+    /// What joining the transaction gives.
+    pub fn set_kind(&self, tx: &DmuTx, kind: DmuType) -> Result<()> {
+        self.change_open(tx, |open| {
+            open.kind = kind;
+            Ok(())
+        })
+    }
+
     /// Changes the type of the bonus.
     ///
     /// # Errors

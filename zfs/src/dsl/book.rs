@@ -97,8 +97,12 @@ fn book_dead(
 
 /// Notes in a dataset that it uses a feature, and counts it in the pool, once.
 pub(crate) fn activate(mos: &Mos, tx: &DmuTx, dataset: ObjectId, feature: Feature) -> Result<()> {
-    if mos.kind(dataset)? != DmuType::OTN_ZAP_METADATA || !features::is_enabled(mos, feature)? {
+    if !features::is_enabled(mos, feature)? {
         return Ok(());
+    }
+    if mos.kind(dataset)? != DmuType::OTN_ZAP_METADATA {
+        mos.zapify(tx, dataset)?;
+        features::increment(mos, tx, Feature::ExtensibleDataset)?;
     }
     if mos.zap_lookup(dataset, feature.guid())?.is_none() {
         mos.zap_add(tx, dataset, feature.guid(), 0)?;

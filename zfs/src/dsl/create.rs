@@ -1,9 +1,11 @@
 //! Making datasets on disk: the tree of a new pool, and single file systems and volumes.
 //!
-//!     root dir -+- $MOS                  charged for the MOS
-//!               +- $FREE                 charged for space that a destroy has still to free
-//!               +- $ORIGIN               its snapshot $ORIGIN@$ORIGIN, empty, is the origin of all that is no clone
-//!               +- children ...
+//! ```text
+//! root dir -+- $MOS                  charged for the MOS
+//!           +- $FREE                 charged for space that a destroy has still to free
+//!           +- $ORIGIN               its snapshot $ORIGIN@$ORIGIN, empty, is the origin of all that is no clone
+//!           +- children ...
+//! ```
 use super::bpobj;
 use super::deadlist;
 use super::dir::{self, Change, Kinds};

@@ -195,7 +195,7 @@ impl Dataset {
     pub fn properties(&self) -> Result<DatasetProperties> {
         let spa = self.spa()?;
         let is_read_only = self.read_only_reason.is_some();
-        props::resolve(spa.mos(), self.dir(), spa.has_lz4(), is_read_only)
+        props::resolve(spa.mos(), self.dir(), spa.enabled_features(), is_read_only)
     }
 
     /// Why it cannot be written, if so: a snapshot, or a pool opened read-only (not the property `readonly`).

@@ -47,16 +47,28 @@ pub(crate) struct Ledger {
     available: AtomicU64,
     /// The same as far as quotas (not the pool) limit it.
     quota: AtomicU64,
+    /// The pool's features.
+    enabled: Vec<Feature>,
+}
+
+const fn feature_of(used: FeatureUse) -> Feature {
+    match used {
+        FeatureUse::LargeBlocks => Feature::LargeBlocks,
+        FeatureUse::LargeDnode => Feature::LargeDnode,
+        FeatureUse::UserobjAccounting => Feature::UserobjAccounting,
+        FeatureUse::ProjectQuota => Feature::ProjectQuota,
+    }
 }
 
 impl Ledger {
-    pub(crate) fn new(storage: Arc<Storage>, prev_snap_txg: Txg) -> Self {
+    pub(crate) fn new(storage: Arc<Storage>, prev_snap_txg: Txg, enabled: Vec<Feature>) -> Self {
         Self {
             storage,
             pending: SpinLock::default(),
             prev_snap_txg: AtomicU64::new(prev_snap_txg.0),
             available: AtomicU64::new(u64::MAX),
             quota: AtomicU64::new(u64::MAX),
+            enabled,
         }
     }
 
@@ -105,13 +117,12 @@ impl ObjsetHooks for Ledger {
         self.quota.load(Ordering::Relaxed)
     }
 
+    fn is_feature_enabled(&self, feature: FeatureUse) -> bool {
+        self.enabled.contains(&feature_of(feature))
+    }
+
     fn feature_used(&self, _ctx: &SyncCtx, feature: FeatureUse) {
-        let feature = match feature {
-            FeatureUse::LargeBlocks => Feature::LargeBlocks,
-            FeatureUse::LargeDnode => Feature::LargeDnode,
-            FeatureUse::UserobjAccounting => Feature::UserobjAccounting,
-            FeatureUse::ProjectQuota => Feature::ProjectQuota,
-        };
+        let feature = feature_of(feature);
         let mut pending = self.pending.lock();
         if !pending.features.contains(&feature) {
             pending.features.push(feature);

@@ -13,6 +13,8 @@ use crate::{Error, Result};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use ondisk::blkptr::{MAX_BLOCK_SIZE, OLD_MAX_BLOCK_SIZE, SECTOR_SIZE};
+use ondisk::feature::Feature;
 use ondisk::{Checksum, Compression, ObjectId};
 
 const RECEIVED: &str = "$recvd";
@@ -173,13 +175,15 @@ pub(crate) fn inherit(mos: &Mos, tx: &DmuTx, dir_id: ObjectId, property: &Proper
 /// Compression's number without the zstd level above it.
 const COMPRESSION_MASK: u64 = 0x7f;
 
-/// What the layers above act on. `has_lz4`: what `compression=on` means.
+/// What the layers above act on: as far as the pool's features (`enabled`) go.
 pub(crate) fn resolve(
     mos: &Mos,
     dir_id: ObjectId,
-    has_lz4: bool,
+    enabled: &[Feature],
     is_read_only: bool,
 ) -> Result<DatasetProperties> {
+    let has = |feature: Feature| enabled.contains(&feature);
+    let largest = if has(Feature::LargeBlocks) { MAX_BLOCK_SIZE } else { OLD_MAX_BLOCK_SIZE };
     let number =
         |property: Property| -> Result<u64> { get(mos, dir_id, &property)?.0.number().ok_or(Error::Damaged) };
     let flag = |property: Property| number(property).map(|n| n != 0);
@@ -192,9 +196,10 @@ pub(crate) fn resolve(
     Ok(DatasetProperties {
         record_size: u32::try_from(record_size)
             .ok()
-            .filter(|n| n.is_power_of_two() && (512..=16 << 20).contains(n))
-            .ok_or(Error::Damaged)?,
-        compression: match (kind, has_lz4) {
+            .filter(|n| n.is_power_of_two() && *n >= SECTOR_SIZE)
+            .ok_or(Error::Damaged)?
+            .min(largest),
+        compression: match (kind, has(Feature::Lz4Compress)) {
             (Compression::On | Compression::Inherit, true) => Compression::Lz4,
             (Compression::On | Compression::Inherit, false) => Compression::Lzjb,
             (kind, _) => kind,
@@ -215,7 +220,7 @@ pub(crate) fn resolve(
         acl_type: number(Property::AclType)?,
         acl_inherit: number(Property::AclInherit)?,
         acl_mode: number(Property::AclMode)?,
-        dnode_size: number(Property::DnodeSize)?,
+        dnode_size: if has(Feature::LargeDnode) { number(Property::DnodeSize)? } else { 0 },
         sync: number(Property::Sync)?,
         log_bias: number(Property::LogBias)?,
         redundant_metadata: number(Property::RedundantMetadata)?,

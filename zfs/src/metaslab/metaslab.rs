@@ -2,8 +2,10 @@
 //!
 //! The life of space, and the crash behind each step:
 //!
-//!     allocatable -> allocating[txg] -> (space map: allocated)
-//!     allocated -> freeing -> (space map: free) -> freed -> defer[txg % 2] -> allocatable
+//! ```text
+//! allocatable -> allocating[txg] -> (space map: allocated)
+//! allocated -> freeing -> (space map: free) -> freed -> defer[txg % 2] -> allocatable
+//! ```
 //!
 //! Freed space waits two more transaction groups: the uberblocks of the last ones still point to what was there, and
 //! a power cut (or a rewind) may make one of them the pool's state again.

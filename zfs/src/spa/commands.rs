@@ -337,8 +337,8 @@ impl Spa {
         }
         let pool_reason = self.state.lock().read_only_reason.clone();
         let reason = if found.is_snapshot { because("a snapshot") } else { pool_reason };
-        let properties = props::resolve(&self.mos, found.dir, self.has_lz4(), false)?;
-        let ledger = Arc::new(Ledger::new(self.storage.clone(), ds.prev_snap_txg));
+        let properties = props::resolve(&self.mos, found.dir, &self.enabled, false)?;
+        let ledger = Arc::new(Ledger::new(self.storage.clone(), ds.prev_snap_txg, self.enabled.clone()));
         let objset = Objset::open(
             self.storage.clone(),
             self.txgs.clone(),
@@ -436,7 +436,7 @@ impl Spa {
 
     /// An object set in memory for a dataset that has no place yet.
     pub(super) fn prepare_dataset(self: &Arc<Self>, name: &str) -> Result<Prepared> {
-        let ledger = Arc::new(Ledger::new(self.storage.clone(), Txg::ZERO));
+        let ledger = Arc::new(Ledger::new(self.storage.clone(), Txg::ZERO, self.enabled.clone()));
         let objset = Objset::open(
             self.storage.clone(),
             self.txgs.clone(),
@@ -466,7 +466,7 @@ impl Spa {
     /// Gives a prepared dataset its place, in syncing context, before datasets are written.
     pub(super) fn adopt(&self, dataset: &Arc<Dataset>, id: ObjectId, dir_id: ObjectId) -> Result<()> {
         dataset.set_place(id, dir_id);
-        let properties = props::resolve(&self.mos, dir_id, self.has_lz4(), false)?;
+        let properties = props::resolve(&self.mos, dir_id, &self.enabled, false)?;
         dataset.objset().set_properties(dataset::objset_properties(&properties));
         self.open.lock().insert(id.0, dataset.clone());
         Ok(())
@@ -583,7 +583,7 @@ impl Spa {
     /// Open datasets write by the new values from now on.
     fn properties_changed(&self) -> Result<()> {
         for ds in self.open_datasets() {
-            let properties = props::resolve(&self.mos, ds.dir(), self.has_lz4(), false)?;
+            let properties = props::resolve(&self.mos, ds.dir(), &self.enabled, false)?;
             ds.objset().set_properties(dataset::objset_properties(&properties));
         }
         Ok(())

@@ -139,7 +139,7 @@ impl Spa {
             .map(|(index, (vdev, device))| open_vdev(index, vdev, &device.device))
             .collect::<Result<_>>()?;
         devices.iter().try_for_each(|vdev| wipe_labels(&vdev.device))?;
-        let spa = Self::assemble_new(spec, env, &vdevs, &open)?;
+        let spa = Self::assemble_new(spec, env, &vdevs, &open, &features)?;
         spa.storage.set_format(format_of(|f| features.contains(&f), false));
         spa.storage.init_metaslabs()?;
         spa.start();
@@ -155,6 +155,7 @@ impl Spa {
         env: Environment,
         vdevs: &[NewVdev],
         open: &[OpenVdev],
+        features: &[Feature],
     ) -> Result<Arc<Self>> {
         let events = EventLog::new();
         let storage = Storage::open(
@@ -194,6 +195,7 @@ impl Spa {
             guid,
             version: SPA_VERSION_FEATURES,
             is_multihost: false,
+            enabled: features.to_vec(),
             hostid: spec.hostid,
             hostname: spec.hostname.clone(),
             mos: Mos::new(objset, &spec.name),

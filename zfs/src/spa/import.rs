@@ -1,7 +1,9 @@
 //! Opening a pool.
 //!
-//!     labels -> pool -> best uberblock -> MOS, over what the labels say -> configuration in the MOS (trusted)
-//!     -> devices again, by that -> features -> why not to write, if so -> space maps -> sync thread
+//! ```text
+//! labels -> pool -> best uberblock -> MOS, over what the labels say -> configuration in the MOS (trusted)
+//! -> devices again, by that -> features -> why not to write, if so -> space maps -> sync thread
+//! ```
 //!
 //! Everything up to the last step only reads: an import that fails has changed nothing.
 use super::config;
@@ -358,6 +360,7 @@ fn open(
         guid_sum,
         version: uberblock.version,
         is_multihost: false,
+        enabled: enabled.iter().filter_map(|info| info.known).collect(),
         hostid: options.hostid,
         hostname: options.hostname.clone(),
         root: mos.require(names::ROOT_DATASET)?.0.into(),

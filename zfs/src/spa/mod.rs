@@ -78,6 +78,8 @@ pub struct Spa {
     guid_sum: u64,
     version: u64,
     is_multihost: bool,
+    /// Features that are enabled; this build enables none on a pool that exists.
+    enabled: Vec<Feature>,
     hostid: u64,
     hostname: String,
     /// What is on disk.
@@ -135,9 +137,8 @@ impl Spa {
         ObjectId(self.root.load(core::sync::atomic::Ordering::Acquire))
     }
 
-    /// What `compression=on` means here.
-    pub(crate) fn has_lz4(&self) -> bool {
-        self.storage.format().contains(crate::zio::Format::LZ4)
+    pub(crate) fn enabled_features(&self) -> &[Feature] {
+        &self.enabled
     }
 
     /// Bytes that all datasets together may use.

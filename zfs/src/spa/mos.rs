@@ -10,6 +10,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use ondisk::pool_directory::{self as names, POOL_DIRECTORY};
+use ondisk::zap::ZapFlags;
 use ondisk::{DmuType, ObjectId};
 use rt::SpinLock;
 
@@ -157,6 +158,13 @@ impl Mos {
         let bonus_kind = (bonus_len > 0).then_some(bonus_kind);
         let options = ZapOptions { bonus_kind, bonus_len, ..ZapOptions::default() };
         Ok(Zap::create(&self.objset, tx, kind, options)?.id())
+    }
+
+    /// Makes an object that has only a bonus a ZAP as well.
+    pub(crate) fn zapify(&self, tx: &DmuTx, id: ObjectId) -> Result<()> {
+        let dnode = self.hold(id)?;
+        dnode.set_kind(tx, DmuType::OTN_ZAP_METADATA)?;
+        Zap::format(dnode, tx, ZapFlags::empty(), self.objset.id()).map(drop)
     }
 
     /// One number by name; `None` when there is no such entry.
