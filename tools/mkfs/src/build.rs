@@ -95,8 +95,8 @@ pub fn build(recipe: &Recipe, options: &Options, progress: &mut dyn Progress) ->
         write_disk(&disk, size, seed, options.boot.as_ref())?;
     }
     let device: Arc<dyn BlockDevice> = Arc::new(Partition::new(disk, start, len)?);
-    let spa = create_pool(recipe, device, Deterministic { seed, time })?;
-    let mounts = make_datasets(recipe, &spa)?;
+    let spa = create_pool(recipe, device, Deterministic { seed, time }, stamp)?;
+    let mounts = make_datasets(recipe, &spa, stamp)?;
 
     let mut all = all;
     all.push(Box::new(config_file(recipe, stamp)));
@@ -154,7 +154,12 @@ fn write_disk(disk: &Arc<dyn BlockDevice>, size: u64, seed: u64, boot: Option<&B
     layout::table(size, seed)?.write(&**disk, &code).context("partition table")
 }
 
-fn create_pool(recipe: &Recipe, device: Arc<dyn BlockDevice>, fixed: Deterministic) -> Result<Arc<Spa>> {
+fn create_pool(
+    recipe: &Recipe,
+    device: Arc<dyn BlockDevice>,
+    fixed: Deterministic,
+    clock: TimeSpec,
+) -> Result<Arc<Spa>> {
     let compatibility = recipe.pool.compatibility.as_ref().map_or("full", |c| c.get_ref().as_str());
     let mut spec = PoolSpec::new(recipe.pool_name());
     spec.ashift = recipe.ashift();
@@ -164,37 +169,37 @@ fn create_pool(recipe: &Recipe, device: Arc<dyn BlockDevice>, fixed: Determinist
     spec.deterministic = Some(fixed);
     spec.history = format!("zeo build {}", recipe.pool_name());
     let vdev = VdevSpec { device, path: String::from("/dev/vda2"), is_file: false };
-    file_system::create_pool(vec![vdev], &spec).context("make the pool")
+    file_system::create_pool(vec![vdev], &spec, clock).context("make the pool")
 }
 
 /// Makes the recipe's datasets, parents first, and mounts all of them.
-fn make_datasets(recipe: &Recipe, spa: &Arc<Spa>) -> Result<Mounts> {
+fn make_datasets(recipe: &Recipe, spa: &Arc<Spa>, clock: TimeSpec) -> Result<Mounts> {
     let pool = recipe.pool_name();
     let mut mounts = Mounts::new();
-    mounts.insert(b"/".to_vec(), file_system::mount(spa, pool, false)?.root()?);
+    mounts.insert(b"/".to_vec(), file_system::mount(spa, pool, false, Some(clock))?.root()?);
     let mut wanted: Vec<_> = recipe.datasets.iter().map(|d| (d.name.get_ref().clone(), d)).collect();
     wanted.sort_by(|a, b| a.0.cmp(&b.0));
     let mut existing = vec![pool.to_owned()];
     for (name, dataset) in wanted {
         let full = format!("{pool}/{name}");
-        make_parents(spa, &full, &mut existing)?;
+        make_parents(spa, &full, &mut existing, clock)?;
         let mut set = vec![(Property::Mountpoint, PropertyValue::Text(dataset.mountpoint()))];
         set.extend(properties(&dataset.all_properties())?);
-        file_system::create_dataset(spa, &full, &set).with_context(|| format!("dataset {full}"))?;
+        file_system::create_dataset(spa, &full, &set, clock).with_context(|| format!("dataset {full}"))?;
         existing.push(full.clone());
-        let root = file_system::mount(spa, &full, false)?.root()?;
+        let root = file_system::mount(spa, &full, false, Some(clock))?.root()?;
         mounts.insert(dataset.mountpoint().into_bytes(), root);
     }
     Ok(mounts)
 }
 
 /// Parents that the recipe does not describe hold nothing and are not mounted.
-fn make_parents(spa: &Arc<Spa>, full: &str, existing: &mut Vec<String>) -> Result<()> {
+fn make_parents(spa: &Arc<Spa>, full: &str, existing: &mut Vec<String>, clock: TimeSpec) -> Result<()> {
     for (at, _) in full.match_indices('/') {
         let parent = &full[..at];
         if !existing.iter().any(|e| e == parent) {
             let off = Property::CanMount.parse_value("off").map_err(|e| anyhow!("canmount: {e}"))?;
-            file_system::create_dataset(spa, parent, &[(Property::CanMount, off)])?;
+            file_system::create_dataset(spa, parent, &[(Property::CanMount, off)], clock)?;
             existing.push(parent.to_owned());
         }
     }

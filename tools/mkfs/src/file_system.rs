@@ -1,30 +1,61 @@
 //! The one place where datasets become file systems.
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow};
 use std::sync::Arc;
-use vfs::FileSystem;
+use vfs::{FileSystem, TimeSpec};
+use zfs::dmu::{DmuTx, Objset};
 use zfs::dsl::{Property, PropertyValue};
 use zfs::spa::{PoolSpec, Spa, VdevSpec};
+use zpl::{CreateOptions, MountOptions};
 
-/// Mounts a dataset or snapshot.
+/// Mounts a dataset or snapshot; with a `clock`, time stands still there.
 ///
 /// # Errors
 /// When there is none of that name, or it holds no file system.
-pub fn mount(_spa: &Arc<Spa>, _name: &str, _is_read_only: bool) -> Result<Arc<dyn FileSystem>> {
-    bail!("file systems are not there yet")
+pub fn mount(
+    spa: &Arc<Spa>,
+    name: &str,
+    read_only: bool,
+    clock: Option<TimeSpec>,
+) -> Result<Arc<dyn FileSystem>> {
+    let options = MountOptions { read_only, clock };
+    let mounted = zpl::mount(spa, name, &options).map_err(|e| anyhow!(e))?;
+    Ok(mounted)
 }
 
 /// Makes a pool whose root dataset is an empty file system.
 ///
 /// # Errors
 /// The pool's.
-pub fn create_pool(_devices: Vec<VdevSpec>, _spec: &PoolSpec) -> Result<Arc<Spa>> {
-    bail!("file systems are not there yet")
+pub fn create_pool(devices: Vec<VdevSpec>, spec: &PoolSpec, clock: TimeSpec) -> Result<Arc<Spa>> {
+    let features =
+        spec.compatibility.features().map_err(|name| anyhow!("feature {name} cannot be enabled"))?;
+    let has_projects = features.iter().any(|f| f.guid().ends_with(":project_quota"));
+    Ok(Spa::create(devices, spec, &mut |tx: &DmuTx, objset: &Arc<Objset>| {
+        zpl::create_fs(
+            tx,
+            objset,
+            &CreateOptions { has_projects, clock: Some(clock), ..CreateOptions::default() },
+        )
+    })?)
 }
 
 /// Makes a dataset that is an empty file system.
 ///
 /// # Errors
 /// When its parent is missing, or the pool's.
-pub fn create_dataset(_spa: &Arc<Spa>, _name: &str, _properties: &[(Property, PropertyValue)]) -> Result<()> {
-    bail!("file systems are not there yet")
+pub fn create_dataset(
+    spa: &Arc<Spa>,
+    name: &str,
+    properties: &[(Property, PropertyValue)],
+    clock: TimeSpec,
+) -> Result<()> {
+    let has_projects = zpl::mount::has_projects(spa)?;
+    spa.create_dataset(name, properties, &mut |tx, objset| {
+        zpl::create_fs(
+            tx,
+            objset,
+            &CreateOptions { has_projects, clock: Some(clock), ..CreateOptions::default() },
+        )
+    })?;
+    Ok(())
 }

@@ -101,7 +101,7 @@ impl Image {
     pub fn file_system(&self, name: Option<&str>) -> Result<Arc<dyn FileSystem>> {
         let full = self.dataset_name(name)?;
         let is_read_only = self.access == Access::Read || full.contains('@');
-        file_system::mount(&self.spa, &full, is_read_only).with_context(|| format!("dataset {full}"))
+        file_system::mount(&self.spa, &full, is_read_only, None).with_context(|| format!("dataset {full}"))
     }
 
     /// Closes it; after writing, everything is on the disk and the pool is marked exported.

@@ -20,6 +20,12 @@ fn target() -> Option<PathBuf> {
     target.join("CACHEDIR.TAG").exists().then(|| target.to_owned())
 }
 
+/// The project's own recipes: `images` beside the build folder, or in the current folder.
+pub fn images() -> PathBuf {
+    let beside = target().and_then(|t| t.parent().map(|p| p.join("images"))).filter(|p| p.is_dir());
+    beside.unwrap_or_else(|| PathBuf::from("images"))
+}
+
 /// Where a recipe's disk and other traces of its runs are kept: `target/zeo/NAME`.
 pub fn run_folder(name: &str) -> PathBuf {
     target().unwrap_or_else(|| cache().join("run")).join("zeo").join(name)
