@@ -19,16 +19,11 @@ pub(crate) struct Mirror {
 }
 
 impl Mirror {
-    /// A mirror of `nr_children`, of which `leaves` are there.
+    /// A mirror of which `leaves` are there.
     ///
     /// # Errors
-    /// `MissingVdev` when none is there, `Unsupported` when a child is neither a leaf nor missing. A mirror that lacks
-    /// children can be read; that it must not be written (its missing side would silently fall behind) is for the pool
-    /// to ensure.
-    pub(crate) fn new(leaves: Vec<Arc<Leaf>>, nr_children: usize) -> Result<Self> {
-        if leaves.len() > nr_children {
-            return Err(Error::Unsupported);
-        }
+    /// `MissingVdev` when none is there.
+    pub(crate) fn new(leaves: Vec<Arc<Leaf>>) -> Result<Self> {
         if leaves.is_empty() {
             return Err(Error::MissingVdev);
         }
@@ -62,8 +57,16 @@ impl TopVdev for Mirror {
         }
     }
 
-    fn repair(&self, attempt: usize, io: WriteIo) {
-        self.leaf_of(io.offset, attempt).start(io.offset, Payload::Write(io.data), io.priority, io.done);
+    fn repair(&self, bad: &[usize], good: Option<usize>, io: WriteIo) {
+        if good.is_none() || bad.is_empty() {
+            return self.write(io);
+        }
+        let all = Arc::new(AllOf::new(bad.len(), io.done));
+        for &attempt in bad {
+            let done = Completion::new(all.clone(), 0);
+            let payload = Payload::Write(io.data.clone());
+            self.leaf_of(io.offset, attempt).start(io.offset, payload, io.priority, done);
+        }
     }
 }
 

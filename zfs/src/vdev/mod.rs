@@ -15,6 +15,7 @@ mod leaf;
 mod mirror;
 mod priority;
 mod queue;
+mod raidz;
 mod spec;
 mod top;
 mod wait;

@@ -8,6 +8,7 @@ use super::leaf::Leaf;
 use super::mirror::Mirror;
 use super::priority::Priority;
 use super::queue::Payload;
+use super::raidz::RaidZ;
 use super::spec::{VdevKind, VdevSpec};
 use crate::event::EventLog;
 use crate::{Error, Result};
@@ -57,8 +58,13 @@ pub trait TopVdev: Send + Sync + fmt::Debug {
         psize.next_multiple_of(1 << ashift)
     }
 
-    /// Independent ways to read a range, at least 1.
+    /// Ways to read a range, at least 1.
     fn nr_attempts(&self) -> usize;
+
+    /// How many of them, from the first on, give the right bytes when nothing is wrong.
+    fn nr_copies(&self) -> usize {
+        self.nr_attempts()
+    }
 
     /// Starts a read.
     fn read(&self, io: ReadIo);
@@ -66,8 +72,9 @@ pub trait TopVdev: Send + Sync + fmt::Debug {
     /// Starts a write of every copy.
     fn write(&self, io: WriteIo);
 
-    /// Starts the rewriting of what attempt `attempt` read, with good data.
-    fn repair(&self, attempt: usize, io: WriteIo);
+    /// Starts the rewriting, with good data, of what the attempts `bad` read wrongly; `good` is the attempt that was
+    /// right, `None` when it was none of this vdev's.
+    fn repair(&self, bad: &[usize], good: Option<usize>, io: WriteIo);
 }
 
 /// What the allocator and the label code know of a top-level vdev.
@@ -97,6 +104,8 @@ pub struct Vdev {
     info: TopInfo,
     kind: VdevKind,
     io: Box<dyn TopVdev>,
+    /// Devices it should have.
+    nr_devices: usize,
 }
 
 impl Vdev {
@@ -116,16 +125,6 @@ impl Vdev {
             top_zap: spec.top_zap,
             is_excluded: spec.is_excluded || spec.is_log,
         };
-        let io: Box<dyn TopVdev> = match spec.kind {
-            VdevKind::Leaf => Box::new(Single([open_leaf(spec, spec, events)?])),
-            VdevKind::Mirror => {
-                let leaves = spec.children.iter().filter(|c| c.kind == VdevKind::Leaf);
-                let leaves: Vec<_> = leaves.map(|c| open_leaf(c, spec, events)).collect::<Result<_>>()?;
-                Box::new(Mirror::new(leaves, spec.children.len())?)
-            }
-            VdevKind::Hole | VdevKind::Missing => Box::new(Absent),
-            VdevKind::RaidZ { .. } => return Err(Error::Unsupported),
-        };
         let is_absent = matches!(spec.kind, VdevKind::Hole | VdevKind::Missing);
         if !is_absent {
             let is_sane = (super::layout::ASHIFT_MIN..=super::layout::ASHIFT_MAX).contains(&info.ashift)
@@ -136,7 +135,23 @@ impl Vdev {
                 return Err(Error::Invalid);
             }
         }
-        Ok(Self { info, kind: spec.kind, io })
+        let io: Box<dyn TopVdev> = match spec.kind {
+            VdevKind::Leaf => Box::new(Single([open_leaf(spec, spec, events)?])),
+            VdevKind::Mirror => {
+                let leaves: Vec<_> = open_children(spec, events)?.into_iter().flatten().collect();
+                Box::new(Mirror::new(leaves)?)
+            }
+            VdevKind::Hole | VdevKind::Missing => Box::new(Absent),
+            VdevKind::RaidZ { nparity } => {
+                Box::new(RaidZ::new(open_children(spec, events)?, nparity, spec.ashift)?)
+            }
+        };
+        let nr_devices = match spec.kind {
+            VdevKind::Mirror | VdevKind::RaidZ { .. } => spec.children.len(),
+            VdevKind::Leaf | VdevKind::Missing => 1,
+            VdevKind::Hole => 0,
+        };
+        Ok(Self { info, kind: spec.kind, io, nr_devices })
     }
 
     /// Its numbers.
@@ -159,6 +174,12 @@ impl Vdev {
         self.io.asize_of(psize, self.info.ashift)
     }
 
+    /// Whether devices are absent that belong to it. Such a vdev may be read, as far as its redundancy goes; it must
+    /// not be written: nothing would record what the absent ones missed.
+    pub fn is_degraded(&self) -> bool {
+        self.nr_devices > self.io.leaves().len()
+    }
+
     /// Metaslabs that fit.
     pub fn nr_metaslabs(&self) -> u64 {
         match self.kind {
@@ -168,9 +189,24 @@ impl Vdev {
     }
 }
 
+/// The children of a mirror or raidz, `None` for those without a device.
+fn open_children(spec: &VdevSpec, events: &EventLog) -> Result<Vec<Option<Arc<Leaf>>>> {
+    let open = |child: &VdevSpec| match child.kind {
+        VdevKind::Leaf if child.device.is_some() => open_leaf(child, spec, events).map(Some),
+        VdevKind::Leaf | VdevKind::Missing => Ok(None),
+        _ => Err(Error::Unsupported),
+    };
+    spec.children.iter().map(open).collect()
+}
+
 fn open_leaf(leaf: &VdevSpec, top: &VdevSpec, events: &EventLog) -> Result<Arc<Leaf>> {
     let device = leaf.device.clone().ok_or(Error::MissingVdev)?;
-    if device.geometry().capacity < top.asize.saturating_add(DATA_START) {
+    // A raidz's space is that of all its children together.
+    let share = match top.kind {
+        VdevKind::RaidZ { .. } => top.asize / (top.children.len() as u64).max(1),
+        _ => top.asize,
+    };
+    if device.geometry().capacity < share.saturating_add(DATA_START) {
         return Err(Error::MissingVdev);
     }
     Ok(Leaf::new(leaf.guid, top.id, device, events.clone()))
@@ -197,7 +233,7 @@ impl TopVdev for Single {
         self.0[0].start(io.offset, Payload::Write(io.data), io.priority, io.done);
     }
 
-    fn repair(&self, _attempt: usize, io: WriteIo) {
+    fn repair(&self, _bad: &[usize], _good: Option<usize>, io: WriteIo) {
         self.write(io);
     }
 }
@@ -223,7 +259,7 @@ impl TopVdev for Absent {
         io.done.complete(Err(blockdev::Error::Gone), None);
     }
 
-    fn repair(&self, _attempt: usize, io: WriteIo) {
+    fn repair(&self, _bad: &[usize], _good: Option<usize>, io: WriteIo) {
         self.write(io);
     }
 }

@@ -46,7 +46,7 @@ impl Storage {
         let verifier = eck::gang_verifier(&bp.dva(0), bp.phys_birth());
         for dva in bp.dvas() {
             let vdev = self.vdevs.get(dva.vdev as usize);
-            for attempt in 0..vdev.map_or(1, |v| v.io().nr_attempts()) {
+            for attempt in 0..vdev.map_or(1, |v| v.io().nr_copies()) {
                 let mut size = |_: &crate::vdev::Vdev| {
                     Some(if is_gang { GANG_HEADER_SIZE } else { bp.psize() as usize })
                 };

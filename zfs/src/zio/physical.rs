@@ -7,14 +7,18 @@ use crate::event::Event;
 use crate::vdev::{IoGroup, Leaf, Priority, ReadIo, Vdev, WriteIo};
 use crate::{Error, Result};
 use abd::{Abd, AbdMut};
+use ondisk::blkptr::DVAS_PER_BP;
 use ondisk::{BlkPtr, Bookmark, Checksum, Compression, DmuType, Dva};
 use smallvec::SmallVec;
 
-/// A way that did not give the right bytes.
-#[derive(Clone, Copy, Debug)]
+/// A copy that was not right, or not in every way its vdev offers.
+#[derive(Clone, Debug)]
 struct BadCopy {
     dva: Dva,
-    attempt: usize,
+    /// The ways that failed.
+    attempts: SmallVec<[usize; 2]>,
+    /// The way that was right.
+    good: Option<usize>,
     is_device_error: bool,
 }
 
@@ -48,25 +52,29 @@ impl Storage {
         size_of: &mut dyn FnMut(&Vdev) -> Option<usize>,
         verify: &mut dyn FnMut(&Abd) -> Result<()>,
     ) -> Result<Abd> {
-        let mut bad: SmallVec<[BadCopy; 4]> = SmallVec::new();
+        let mut bad: SmallVec<[BadCopy; DVAS_PER_BP]> = SmallVec::new();
         let mut error = Error::Io;
         for dva in bp.dvas() {
+            let mut copy = BadCopy { dva, attempts: SmallVec::new(), good: None, is_device_error: true };
             let nr_attempts = self.vdevs.get(dva.vdev as usize).map_or(1, |v| v.io().nr_attempts());
             for attempt in 0..nr_attempts {
                 let read = self.read_copy(&dva, attempt, priority, size_of);
-                let is_device_error = read.is_err();
+                copy.is_device_error &= read.is_err();
                 match read.and_then(|bytes| verify(&bytes).map(|()| bytes)) {
                     Ok(bytes) => {
+                        copy.good = Some(attempt);
+                        bad.extend((!copy.attempts.is_empty()).then_some(copy));
                         self.repair(&bad, &bytes, bp, bookmark);
                         return Ok(bytes);
                     }
                     Err(e @ (Error::Unsupported | Error::Encrypted)) => return Err(e),
                     Err(e) => {
-                        bad.push(BadCopy { dva, attempt, is_device_error });
+                        copy.attempts.push(attempt);
                         error = if e == Error::Checksum { e } else { error };
                     }
                 }
             }
+            bad.push(copy);
         }
         self.report_lost(&bad, bp, bookmark);
         Err(error)
@@ -110,7 +118,8 @@ impl Storage {
             let group = IoGroup::new();
             let data = pad(good, len);
             let done = group.completion(0);
-            top.io().repair(copy.attempt, WriteIo { offset, data, priority: Priority::Scrub, done });
+            let io = WriteIo { offset, data, priority: Priority::Scrub, done };
+            top.io().repair(&copy.attempts, copy.good, io);
             let leaves = top.io().leaves().iter().map(|l| -> &Leaf { l });
             if group.wait(leaves).iter().all(|d| d.result.is_ok()) {
                 self.events.post(Event::Repaired { bookmark, vdev, offset });
@@ -181,7 +190,7 @@ impl Storage {
     pub(super) fn extent_of(&self, dva: &Dva, size: u32) -> Option<(&Vdev, usize)> {
         let vdev = self.vdevs.get(dva.vdev as usize)?;
         let len = u64::from(size).next_multiple_of(1 << vdev.info().ashift);
-        let end = dva.offset.checked_add(len)?;
+        let end = dva.offset.checked_add(vdev.asize_of(len))?;
         (end <= vdev.info().asize).then_some((vdev, len as usize))
     }
 

@@ -1,0 +1,112 @@
+//! Parity over GF(2^8) with the polynomial 0x11d: P is the sum of the data columns, Q and R are Horner sums with the
+//! generators 2 and 4. Columns shorter than the longest count as continued with zeroes.
+use alloc::vec;
+use alloc::vec::Vec;
+
+/// Product in the field.
+pub(super) const fn mul(a: u8, b: u8) -> u8 {
+    let (mut a, mut b, mut product) = (a as u16, b, 0u16);
+    while b != 0 {
+        if b & 1 != 0 {
+            product ^= a;
+        }
+        a <<= 1;
+        if a & 0x100 != 0 {
+            a ^= 0x11d;
+        }
+        b >>= 1;
+    }
+    product as u8
+}
+
+/// `base` to the power of `exponent`.
+fn power(base: u8, exponent: usize) -> u8 {
+    // The multiplicative group has 255 elements.
+    (0..exponent % 255).fold(1, |p, _| mul(p, base))
+}
+
+/// The element whose product with `a` is 1; 0 for 0, which has none.
+fn inverse(a: u8) -> u8 {
+    (1..=255).find(|&b| mul(a, b) == 1).unwrap_or(0)
+}
+
+/// Weight of data column `column` of `nr_columns` in parity `row` (0 = P).
+pub(super) fn weight(row: usize, column: usize, nr_columns: usize) -> u8 {
+    power([1, 2, 4][row], nr_columns - 1 - column)
+}
+
+/// `out += weight * data`, as far as `data` goes.
+pub(super) fn add_scaled(out: &mut [u8], data: &[u8], weight: u8) {
+    match weight {
+        0 => {}
+        1 => out.iter_mut().zip(data).for_each(|(o, d)| *o ^= d),
+        _ => {
+            let table: [u8; 256] = core::array::from_fn(|i| mul(i as u8, weight));
+            out.iter_mut().zip(data).for_each(|(o, d)| *o ^= table[usize::from(*d)]);
+        }
+    }
+}
+
+/// Parity `row` of the data columns, `len` bytes long.
+pub(super) fn parity(row: usize, data: &[&[u8]], len: usize) -> Vec<u8> {
+    let mut out = vec![0; len];
+    for (column, bytes) in data.iter().enumerate() {
+        add_scaled(&mut out, bytes, weight(row, column, data.len()));
+    }
+    out
+}
+
+/// Recomputes data columns. `data` has the known ones, `None` for those of `lost` (at most three); `parities` has as
+/// many (row, bytes) as are lost. `None` when there are too few.
+pub(super) fn reconstruct(
+    data: &[Option<&[u8]>],
+    lost: &[(usize, usize)],
+    parities: &[(usize, &[u8])],
+) -> Option<Vec<Vec<u8>>> {
+    let n = lost.len();
+    let parities = parities.get(..n)?;
+    // What the lost columns contribute to each parity.
+    let syndromes: Vec<Vec<u8>> = parities
+        .iter()
+        .map(|(row, bytes)| {
+            let mut sum = bytes.to_vec();
+            for (column, known) in data.iter().enumerate() {
+                add_scaled(&mut sum, known.unwrap_or_default(), weight(*row, column, data.len()));
+            }
+            sum
+        })
+        .collect();
+    let matrix: Vec<Vec<u8>> = parities
+        .iter()
+        .map(|(row, _)| lost.iter().map(|(column, _)| weight(*row, *column, data.len())).collect())
+        .collect();
+    let inverse = invert(matrix)?;
+    let columns = lost.iter().enumerate().map(|(index, &(_, len))| {
+        let mut out = vec![0; len];
+        for (syndrome, weight) in syndromes.iter().zip(&inverse[index]) {
+            add_scaled(&mut out, &syndrome[..len.min(syndrome.len())], *weight);
+        }
+        out
+    });
+    Some(columns.collect())
+}
+
+/// The inverse of a square matrix, by elimination; `None` when it has none.
+fn invert(mut matrix: Vec<Vec<u8>>) -> Option<Vec<Vec<u8>>> {
+    let n = matrix.len();
+    for (index, row) in matrix.iter_mut().enumerate() {
+        row.extend((0..n).map(|i| u8::from(i == index)));
+    }
+    for column in 0..n {
+        let pivot = (column..n).find(|&row| matrix[row][column] != 0)?;
+        matrix.swap(column, pivot);
+        let scale = inverse(matrix[column][column]);
+        matrix[column].iter_mut().for_each(|v| *v = mul(*v, scale));
+        let pivot = matrix[column].clone();
+        for (_, row) in matrix.iter_mut().enumerate().filter(|(index, _)| *index != column) {
+            let factor = row[column];
+            row.iter_mut().zip(&pivot).for_each(|(v, p)| *v ^= mul(*p, factor));
+        }
+    }
+    Some(matrix.into_iter().map(|row| row[n..].to_vec()).collect())
+}
