@@ -10,6 +10,7 @@
 //! | [`console`] | the log on the serial port |
 //! | [`devices`] | block devices |
 //! | [`panic`] | what a panic prints |
+//! | [`program`] | configuration and the hand-over to the Linux ABI |
 //! | [`options`] | the kernel's words on the command line |
 //! | [`selftest`] | checks that only make sense inside the machine |
 #![no_std]
@@ -24,6 +25,7 @@ mod mem;
 mod memory;
 mod options;
 mod panic;
+mod program;
 mod selftest;
 
 use alloc::boxed::Box;
@@ -185,9 +187,17 @@ fn main_thread(machine: &Machine, options: &Options) {
     if let Some(name) = &options.self_test {
         power::exit(selftest::run(name, machine));
     }
-    let module = machine.info.modules().first().map(module_bytes);
-    log::info!("module of {} bytes", module.map_or(0, <[u8]>::len));
-    power::exit(0)
+    let Some(module) = machine.info.modules().first().map(module_bytes) else {
+        log::error!("there is no root file system");
+        power::exit(127);
+    };
+    match program::memory_root(module) {
+        Ok(ns) => power::exit(program::run(&ns, machine.info.command_line(), options.is_traced)),
+        Err(e) => {
+            log::error!("the module is no root file system: {e}");
+            power::exit(127)
+        }
+    }
 }
 
 /// A boot module's bytes; its memory is never handed out.
