@@ -347,7 +347,10 @@ fn load_root(storage: &Storage, bp: BlkPtr, id: u64) -> Result<Parts> {
     let header = RawObjset::of(&block).and_then(RawObjset::parse).map_err(|_| Error::Damaged)?;
     let at = |range: &core::ops::Range<usize>| block.get(range.clone()).map(Phys::parse).transpose();
     let metadnode = at(&METADNODE)?.flatten().ok_or(Error::Damaged)?;
-    if metadnode.core.kind != DmuType::DNODE || metadnode.core.block_size as usize != DNODE_BLOCK_SIZE {
+    let is_dnode_file = metadnode.core.kind == DmuType::DNODE
+        && metadnode.core.block_size as usize == DNODE_BLOCK_SIZE
+        && metadnode.core.max_blkid < (1 << OBJECT_SHIFT) / DNODES_PER_BLOCK as u64;
+    if !is_dnode_file {
         return Err(Error::Damaged);
     }
     let mut dnodes = vec![Some(metadnode)];

@@ -2,6 +2,7 @@
 use crate::{Error, Result};
 use alloc::vec;
 use alloc::vec::Vec;
+use ondisk::blkptr::MAX_BLOCK_SIZE;
 use ondisk::dnode::{self, DNODE_BLKPTRS_MAX, DnodeFlags, DnodePhys, LEVELS_MAX};
 use ondisk::{BlkPtr, Checksum, Compression, DmuType};
 
@@ -64,6 +65,13 @@ impl Phys {
         Ok(bytes)
     }
 
+    /// The first data block that no pointer can name.
+    pub(super) fn reach(&self) -> u64 {
+        let bits = u32::from(self.core.levels - 1) * self.entries_shift();
+        let nr = u64::from(self.core.nr_blkptr);
+        if nr.leading_zeros() < bits { u64::MAX } else { nr << bits.min(63) }
+    }
+
     /// log2 of the number of pointers in an indirect block.
     pub(super) fn entries_shift(&self) -> u32 {
         self.core.entries_shift()
@@ -77,7 +85,12 @@ fn check_reach(core: &DnodePhys) -> Result<()> {
     if core.levels > LEVELS_MAX || bits >= 64 + core.entries_shift() {
         return Err(Error::Damaged);
     }
-    if core.max_blkid > 0 && !core.block_size.is_power_of_two() {
+    let is_one_block = core.max_blkid == 0;
+    if core.block_size > MAX_BLOCK_SIZE || (!is_one_block && !core.block_size.is_power_of_two()) {
+        return Err(Error::Damaged);
+    }
+    // Offsets have 64 bits.
+    if core.max_blkid.checked_add(1).and_then(|n| n.checked_mul(u64::from(core.block_size))).is_none() {
         return Err(Error::Damaged);
     }
     Ok(())
@@ -90,9 +103,8 @@ fn check_reach(core: &DnodePhys) -> Result<()> {
 pub(super) fn new_core(new: &super::config::NewObject) -> Result<DnodePhys> {
     let slots = new.dnode_slots.max(1);
     let indirect_shift = if new.indirect_shift == 0 { dnode::INDIRECT_SHIFT_MAX } else { new.indirect_shift };
-    let is_size_ok = new.block_size > 0
-        && new.block_size.is_multiple_of(512)
-        && new.block_size <= ondisk::blkptr::MAX_BLOCK_SIZE;
+    let is_size_ok =
+        new.block_size > 0 && new.block_size.is_multiple_of(512) && new.block_size <= MAX_BLOCK_SIZE;
     if !is_size_ok || new.kind == DmuType::NONE {
         return Err(Error::Invalid);
     }

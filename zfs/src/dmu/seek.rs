@@ -50,9 +50,12 @@ impl Dnode {
 
     /// The first block from `from` on, below `end`, that has a pointer and was not freed since.
     fn next_data_on_disk(&self, from: u64, end: u64) -> Result<Option<u64>> {
-        let max = self.phys.lock().core.max_blkid;
+        let end = {
+            let phys = self.phys.lock();
+            end.min(phys.core.max_blkid.saturating_add(1)).min(phys.reach())
+        };
         let mut at = from;
-        while at < end && at <= max {
+        while at < end {
             if let Some(after) = self.after_freed(at) {
                 match after {
                     u64::MAX => return Ok(None),

@@ -84,11 +84,16 @@ impl ObjectSync<'_> {
                 _ => None,
             };
             self.kill_children(level, blkid, bp, in_memory)?;
-            self.forget_indirect(level, blkid);
         }
         let hole = self.new_hole(level);
         self.account(bp, &hole)?;
-        self.set_pointer(level, blkid, &hole)
+        self.set_pointer(level, blkid, &hole)?;
+        if level > 0 {
+            // Published before the buffers go: a reader could otherwise bring the old block back by its old pointer.
+            self.publish();
+            self.forget_indirect(level, blkid);
+        }
+        Ok(())
     }
 
     /// Kills what is below an indirect block. A block that cannot be read leaks what is below it, with an event: a

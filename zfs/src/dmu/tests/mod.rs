@@ -1,5 +1,8 @@
 //! Tests of the object layer over real storage on disks in memory.
 mod basic;
+mod hostile;
+mod model;
+mod stress;
 
 use super::*;
 use crate::event::EventLog;
