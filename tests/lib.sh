@@ -1,6 +1,6 @@
 # Functions for the test scripts. Sourced; needs $root (the project's folder).
 # shellcheck shell=bash
-zeo=$root/zeo
+zeo=${ZEO:-$root/zeo}
 oracle=$root/tests/interop/oracle/oracle-vm
 
 # json FIELD...: the value at that path of the JSON on standard input.
@@ -11,8 +11,7 @@ bare() {
     local offset length
     read -r offset length < <("$zeo" image info --json "$1" | python3 -c '
 import json, sys
-for p in json.load(sys.stdin)["partitions"]:
-    if p.get("is_pool"): print(p["offset"], p["length"])')
+for p in json.load(sys.stdin)["partitions"]: print(p["offset"], p["length"])')
     dd if="$1" of="$2" bs=1M iflag=skip_bytes,count_bytes skip="$offset" count="$length" conv=sparse status=none
     truncate -s "$length" "$2"
 }
@@ -22,7 +21,7 @@ faultless() {
     local dir out pool
     dir=$(mktemp -d "${TMPDIR:-/tmp}/zeolite-judge.XXXXXX")
     "$zeo" image verify "$1" > "$dir/verify" || { cat "$dir/verify"; rm -rf "$dir"; return 1; }
-    pool=$("$zeo" image info --json "$1" | json pool)
+    pool=$("$zeo" image info --json "$1" | json pool name)
     mkdir "$dir/pool"
     bare "$1" "$dir/pool/d0.img"
     out=$("$oracle" zdb -e -p "$dir/pool" -bcc "$pool" 2>&1) && grep -q 'No leaks' <<<"$out" &&

@@ -30,6 +30,7 @@ pub struct Part {
     /// First byte of the pool's device in it.
     pub offset: u64,
     /// Bytes of it.
+    #[serde(rename = "length")]
     pub len: u64,
     /// It is a partition of a disk.
     pub is_partition: bool,

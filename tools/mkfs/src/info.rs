@@ -8,8 +8,8 @@ use zfs::verify::{Progress, Report};
 /// Facts about an image.
 #[derive(Clone, Debug, Serialize)]
 pub struct Info {
-    /// Where the pool's devices lie.
-    pub devices: Vec<Part>,
+    /// Where the devices of the pool lie in their files.
+    pub partitions: Vec<Part>,
     /// The pool.
     pub pool: PoolInfo,
     /// Feature flags the pool knows.
@@ -116,7 +116,7 @@ pub fn collect(image: &Image) -> Result<Info> {
     }
     let space = spa.space()?;
     Ok(Info {
-        devices: image.parts().to_vec(),
+        partitions: image.parts().to_vec(),
         features: features.collect(),
         space: SpaceInfo { size: space.size, allocated: space.allocated, free: space.free },
         datasets,

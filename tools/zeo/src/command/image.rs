@@ -330,7 +330,7 @@ fn show_info(name: &str, mode: Mode) -> Result<()> {
     if mode == Mode::Json {
         return print_json(&info);
     }
-    for part in &info.devices {
+    for part in &info.partitions {
         let kind = if part.is_partition { "partition" } else { "whole" };
         println!("{}: {kind}, pool at byte {}, {}", part.path.display(), part.offset, Size(part.len));
     }
