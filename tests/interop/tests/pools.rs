@@ -6,7 +6,7 @@ use ondisk::DmuType;
 use rt_std as _;
 use std::path::PathBuf;
 use std::sync::Arc;
-use zfs::dmu::{DmuTx, NewObject, Objset};
+use zfs::dmu::{DmuTx, NewObject, Objset, TxSpace};
 use zfs::spa::{Compatibility, ImportOptions, PoolSpec, Spa, VdevSpec};
 
 fn fill(tx: &DmuTx, objset: &Arc<Objset>) -> zfs::Result<()> {
@@ -66,5 +66,119 @@ fn new_pools_are_faultless() {
         pool.reopen();
         let (_folder, judged) = pool.judge();
         judged.assert_clean();
+    }
+}
+
+/// A reproducible stream of numbers.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 33
+    }
+}
+
+/// Objects made, overwritten, punched and freed in every dataset, over several transaction groups.
+fn churn(spa: &Arc<Spa>, seed: u64) {
+    let mut random = Random(seed);
+    let names: Vec<_> =
+        spa.datasets().unwrap().into_iter().filter(|d| !d.is_snapshot).map(|d| d.name).collect();
+    for round in 0..4 {
+        for name in &names {
+            let objset = spa.open_dataset(name).unwrap().objset();
+            let mut last = None;
+            for size in [512u32, 4096, 16 << 10, 128 << 10] {
+                let tx = DmuTx::begin(&objset, TxSpace::write(8 * u64::from(size))).unwrap();
+                let object =
+                    objset.allocate(&tx, &NewObject::new(DmuType::PLAIN_FILE_CONTENTS, size)).unwrap();
+                for block in 0..random.next() % 8 {
+                    let data: Vec<u8> =
+                        (0..size).map(|i| if i % 7 == 0 { random.next() as u8 } else { 0 }).collect();
+                    object.write_slice(&tx, block * u64::from(size), &data).unwrap();
+                }
+                if round > 1 {
+                    object.free_range(&tx, u64::from(size), 2 * u64::from(size)).unwrap();
+                }
+                if let Some(last) = last.replace(object.id())
+                    && round % 2 == 1
+                {
+                    objset.free(&tx, last).unwrap();
+                }
+            }
+            drop(objset);
+        }
+        spa.sync().unwrap();
+    }
+}
+
+fn assert_verified(spa: &Arc<Spa>) {
+    let report = spa.verify(&mut |_| {}).unwrap();
+    assert!(report.is_clean(), "{:#?}", report.findings);
+}
+
+#[test]
+fn changed_pools_are_faultless() {
+    use zfs::dsl::{Property, PropertyValue};
+    let mut pool = Pool::create(&[96 << 20, 128 << 20], &PoolSpec::new("tank"));
+    let spa = &pool.spa;
+    let mib = |n: u64| PropertyValue::Number(n << 20);
+    let user = Property::parse("com.example:tag").unwrap();
+    spa.create_dataset("tank/a", &[(Property::Compression, PropertyValue::Number(15))], &mut fill).unwrap();
+    spa.create_dataset("tank/a/b", &[(Property::Quota, mib(40)), (Property::Reservation, mib(9))], &mut fill)
+        .unwrap();
+    spa.create_dataset(
+        "tank/c",
+        &[(Property::RefReservation, mib(5)), (user, PropertyValue::Text("x".into()))],
+        &mut fill,
+    )
+    .unwrap();
+    spa.create_dataset("tank/copies", &[(Property::Copies, PropertyValue::Number(2))], &mut fill).unwrap();
+    spa.create_dataset("tank/sha", &[(Property::Checksum, PropertyValue::Number(8))], &mut fill).unwrap();
+    spa.create_dataset("tank/big", &[(Property::RecordSize, mib(1))], &mut |tx, objset| {
+        let object = objset.allocate(tx, &NewObject::new(DmuType::PLAIN_FILE_CONTENTS, 1 << 20))?;
+        object.write_slice(tx, 0, &[9; 1 << 20])
+    })
+    .unwrap();
+    churn(spa, 1);
+    spa.rename_dataset("tank/a", "tank/c/a").unwrap();
+    spa.create_dataset("tank/doomed", &[], &mut fill).unwrap();
+    churn(spa, 2);
+    spa.destroy_dataset("tank/doomed").unwrap();
+    spa.set_bootfs(Some("tank/c/a")).unwrap();
+    assert_verified(spa);
+    let (_folder, judged) = pool.judge();
+    judged.assert_clean();
+    let (is_ok, text) = judged.zdb(&["-h"]);
+    assert!(is_ok && text.contains("zfs rename tank/a tank/c/a"), "{text}");
+    judged.assert_openzfs_writes();
+    pool.reopen();
+    churn(&pool.spa, 3);
+    let (_folder, judged) = pool.judge();
+    judged.assert_clean();
+}
+
+#[test]
+fn pools_of_openzfs_can_be_changed() {
+    // Those of the golden pools whose features this build writes.
+    for name in ["nofeat", "nologsm"] {
+        let golden = golden_tests::Pool::unpack(name).unwrap();
+        let disk = Arc::new(MemDisk::from_file(&golden.images[0]).unwrap());
+        let devices: Vec<_> = vec![disk.clone() as Arc<dyn BlockDevice>];
+        let spa = Spa::import(&devices, &ImportOptions::default()).unwrap();
+        assert_eq!(spa.properties().unwrap().read_only_reason, None, "{name}");
+        assert_verified(&spa);
+        churn(&spa, 7);
+        let made = format!("{name}/made");
+        spa.create_dataset(&made, &[], &mut fill).unwrap();
+        churn(&spa, 8);
+        assert_verified(&spa);
+        spa.export().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("d0.img");
+        disk.save(&path).unwrap();
+        let judged = Judged::copy(&[&path], name);
+        judged.assert_clean();
+        judged.assert_openzfs_writes();
     }
 }

@@ -89,7 +89,7 @@ fn book_dead(
     if snapshot.next_snap == id {
         let bytes = born_after(snapshot.prev_snap_txg);
         dir::modify_dataset(mos, tx, prev_snap, |ds| {
-            ds.unique_bytes = ds.unique_bytes.saturating_add(bytes)
+            ds.unique_bytes = ds.unique_bytes.saturating_add(bytes);
         })?;
     }
     Ok(())

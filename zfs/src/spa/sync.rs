@@ -14,7 +14,7 @@ use crate::dmu::DmuTx;
 use crate::dsl::dir::{self, Kinds};
 use crate::dsl::{book, bpobj};
 use crate::event::Event;
-use crate::vdev::Leaf;
+use crate::vdev::{IoGroup, Leaf};
 use crate::zio::SyncCtx;
 use crate::{Error, Result};
 use abd::Abd;
@@ -34,6 +34,9 @@ use rt::SpinLock;
 const PASSES_MAX: u32 = 64;
 /// Top-level vdevs that get an uberblock when the configuration has not changed.
 const UBERBLOCK_VDEVS_MAX: usize = 3;
+
+/// Offsets on a device, and what to write there.
+type Pieces = Vec<(u64, Abd)>;
 
 /// What a command leaves for the sync thread.
 pub(super) type Task = Box<dyn FnOnce(&Arc<Spa>, &SyncCtx, &DmuTx) -> Result<()> + Send>;
@@ -279,19 +282,26 @@ impl Spa {
             .collect()
     }
 
-    /// Writes pieces to leaves. Any that fails fails the group: a disk that cannot take its label is not to be trusted
-    /// with the pool's only copy.
+    /// Writes pieces to leaves, all at once. Any that fails fails the group: a disk that cannot take its label is not to
+    /// be trusted with the pool's only copy.
     fn write_to_leaves(
         &self,
         leaves: Vec<(Arc<Leaf>, u8)>,
-        pieces: &mut dyn FnMut(&Leaf, u8) -> Result<Vec<(u64, Abd)>>,
+        pieces: &mut dyn FnMut(&Leaf, u8) -> Result<Pieces>,
     ) -> Result<()> {
-        for (leaf, ashift) in leaves {
-            for (offset, data) in pieces(&leaf, ashift)? {
-                leaf.write_raw(offset, data)?;
+        let group = IoGroup::new();
+        let mut result = Ok(());
+        for (leaf, ashift) in &leaves {
+            match pieces(leaf, *ashift) {
+                Ok(pieces) => pieces
+                    .into_iter()
+                    .for_each(|(offset, data)| leaf.start_write_raw(offset, data, group.completion(0))),
+                Err(e) => result = Err(e),
             }
         }
-        Ok(())
+        let done = group.wait(leaves.iter().map(|(leaf, _)| &**leaf));
+        result?;
+        done.into_iter().try_for_each(|d| d.result.map_err(Error::from))
     }
 
     /// Tells open datasets what they may still write.
