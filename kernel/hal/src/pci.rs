@@ -100,7 +100,7 @@ impl Function {
     pub fn write(self, offset: u8, value: u32) {
         ACCESS.with(|access| match access {
             Access::Memory { window, bus_first } => {
-                window.write32(self.ecam_offset(*bus_first, offset), value)
+                window.write32(self.ecam_offset(*bus_first, offset), value);
             }
             // SAFETY: as in read.
             Access::Ports => unsafe {
