@@ -10,8 +10,9 @@
 //! | [`console`] | the log on the serial port |
 //! | [`devices`] | block devices |
 //! | [`panic`] | what a panic prints |
-//! | [`program`] | configuration and the hand-over to the Linux ABI |
 //! | [`options`] | the kernel's words on the command line |
+//! | [`program`] | configuration and the hand-over to the Linux ABI |
+//! | [`root`] | the root file system: a pool, or a module in memory |
 //! | [`selftest`] | checks that only make sense inside the machine |
 #![no_std]
 #![no_main]
@@ -26,6 +27,7 @@ mod memory;
 mod options;
 mod panic;
 mod program;
+mod root;
 mod selftest;
 
 use alloc::boxed::Box;
@@ -39,6 +41,7 @@ use hal::cpu::CpuBlock;
 use hal::paging::{PteFlags, kernel};
 use hal::{acpi, apic, clock, cpu, fwcfg, ioapic, irq, power, serial, smp, syscall, trap};
 use options::Options;
+use root::Root;
 
 #[global_allocator]
 static HEAP: mm::heap::KernelHeap = mm::heap::KernelHeap;
@@ -187,17 +190,36 @@ fn main_thread(machine: &Machine, options: &Options) {
     if let Some(name) = &options.self_test {
         power::exit(selftest::run(name, machine));
     }
-    let Some(module) = machine.info.modules().first().map(module_bytes) else {
-        log::error!("there is no root file system");
-        power::exit(127);
+    power::exit(run_program(machine, options))
+}
+
+/// Status when there is nothing to run.
+const STATUS_NOT_FOUND: u8 = 127;
+/// Status when the program ended but its data is not safely on disk.
+const STATUS_NOT_SAVED: u8 = 125;
+
+/// Mounts the root, runs the program to its end, closes the root; the status to exit with.
+fn run_program(machine: &Machine, options: &Options) -> u8 {
+    let root = match machine.info.modules().first().map(module_bytes) {
+        Some(module) => Root::from_module(module),
+        None => Root::from_disks(&machine.block_devices()),
     };
-    match program::memory_root(module) {
-        Ok(ns) => power::exit(program::run(&ns, machine.info.command_line(), options.is_traced)),
-        Err(e) => {
-            log::error!("the module is no root file system: {e}");
-            power::exit(127)
+    let root = match root {
+        Ok(root) => root,
+        Err(why) => {
+            log::error!("{why}");
+            return STATUS_NOT_FOUND;
         }
-    }
+    };
+    let line = machine.info.command_line();
+    let status = match program::run(&root.namespace, root.config.clone(), line, options.is_traced) {
+        Ok(status) => status,
+        Err(why) => {
+            log::error!("{why}");
+            STATUS_NOT_FOUND
+        }
+    };
+    if root.close() { status } else { STATUS_NOT_SAVED }
 }
 
 /// A boot module's bytes; its memory is never handed out.
