@@ -14,8 +14,10 @@ use rt::Mutex;
 
 /// Lock rank of a shard.
 pub(crate) const RANK_SHARD: u16 = 800;
-/// A power of two, so many that CPUs rarely meet in one.
-pub(crate) const NR_SHARDS: usize = 64;
+/// Most shards: so many that CPUs rarely meet in one.
+const NR_SHARDS_MAX: u64 = 64;
+/// A shard has at least this share of the target, or its lists would be too short to tell old from new.
+const SHARD_BYTES_MIN: u64 = 16 << 20;
 /// Shares of the target that make an epoch.
 const EPOCHS_PER_TARGET: u64 = 64;
 
@@ -58,9 +60,11 @@ pub(crate) enum Lookup {
 impl ArcCache {
     /// A cache that keeps to `target` bytes.
     pub fn new(target: u64) -> Arc<Self> {
+        let nr_shards = (target / SHARD_BYTES_MIN).clamp(1, NR_SHARDS_MAX);
+        let nr_shards = nr_shards.next_power_of_two();
         Arc::new_cyclic(|me| {
             let cache = Self {
-                shards: (0..NR_SHARDS).map(|_| Mutex::default()).collect(),
+                shards: (0..nr_shards).map(|_| Mutex::default()).collect(),
                 account: Arc::default(),
                 shares: Shares::default(),
                 target: AtomicU64::new(target),
@@ -180,7 +184,7 @@ impl ArcCache {
     }
 
     pub(super) fn shard(&self, key: &Key) -> &Mutex<Shard, RANK_SHARD> {
-        &self.shards[key.shard(NR_SHARDS)]
+        &self.shards[key.shard(self.shards.len())]
     }
 }
 

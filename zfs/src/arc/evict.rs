@@ -1,22 +1,28 @@
 //! Keeping to the target: which blocks go, and how their holders are asked.
 //!
-//! Two ways. Whoever puts a block into a full cache throws out blocks that no one holds, right there (it may hold
-//! locks of dbufs, so it must not call holders). What is held is asked for by the cache's own thread, which holds no
-//! lock, and by callers of [`ArcCache::shrink`].
+//! Two ways. The cache's own thread starts a little below the target; it holds no lock and asks the holders of what
+//! is held (callers of [`ArcCache::shrink`] do the same). Whoever puts a block into a cache that is full all the same
+//! throws out old blocks that no one holds, right there: it may hold locks of dbufs, so it must not call holders. What
+//! was read ahead and not yet used it spares, or a cache full of held blocks would forget just what is needed next.
 use super::buf::{ArcBuf, Header};
-use super::cache::{ArcCache, NR_SHARDS};
+use super::cache::ArcCache;
 use super::shard::{Content, ListId};
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::time::Duration;
 use rt::Event;
 use smallvec::SmallVec;
 
 /// Entries looked at under one hold of a shard's lock.
 const BATCH: usize = 16;
-/// Fruitless rounds over the shards after which eviction gives up for now: everything is in use or dirty.
-const FRUITLESS_MAX: usize = 2 * NR_SHARDS;
-/// Evict this share of the target beyond it, so that not every insertion has to.
+/// Fruitless rounds over all shards after which eviction gives up for now: everything is in use or dirty.
+const FRUITLESS_ROUNDS: usize = 4;
+/// The thread starts this share of the target below it, and evicts to twice that.
 const SLACK_SHIFT: u32 = 6;
+/// Whoever finds the cache this share above its target lets the thread run first.
+const EXCESS_SHIFT: u32 = 2;
+/// ... for at most so long: nothing may be evictable.
+const EXCESS_WAIT: Duration = Duration::from_millis(2);
 
 /// The cache's thread, started when it is first needed.
 #[derive(Debug)]
@@ -31,6 +37,8 @@ pub(crate) struct Evictor {
 struct Signal {
     wake: Event,
     is_over: AtomicBool,
+    /// The thread has done a round since this was cleared.
+    has_run: Event,
 }
 
 impl Evictor {
@@ -69,10 +77,8 @@ fn run(cache: &Weak<ArcCache>, signal: &Signal) {
             return;
         }
         let Some(cache) = cache.upgrade() else { return };
-        let goal = cache.goal();
-        if cache.used() > goal {
-            cache.evict_to(goal, true);
-        }
+        cache.evict_to(cache.slack_below(2), true);
+        signal.has_run.set();
     }
 }
 
@@ -87,26 +93,37 @@ impl ArcCache {
 
     /// Brings the cache to its target, as far as that goes here and now.
     pub(super) fn keep_to_target(&self) {
-        if self.used() <= self.target() {
+        let used = self.used();
+        if used <= self.slack_below(1) {
             return;
         }
-        self.evict_to(self.goal(), false);
-        if self.used() > self.target() {
-            self.evictor.kick();
+        let target = self.target();
+        if used > target {
+            self.evict_to(target, false);
+        }
+        let signal = &self.evictor.signal;
+        let is_excessive = self.used() > target + (target >> EXCESS_SHIFT);
+        if is_excessive {
+            signal.has_run.clear();
+        }
+        self.evictor.kick();
+        if is_excessive {
+            signal.has_run.wait_until(rt::now().after(EXCESS_WAIT));
         }
     }
 
-    fn goal(&self) -> u64 {
+    fn slack_below(&self, times: u64) -> u64 {
         let target = self.target();
-        target - (target >> SLACK_SHIFT)
+        target - times * (target >> SLACK_SHIFT)
     }
 
     fn evict_to(&self, goal: u64, may_ask: bool) {
+        let nr_shards = self.shards.len();
+        // Without leave to ask, one look around is all an insertion spends.
+        let patience = if may_ask { FRUITLESS_ROUNDS * nr_shards } else { nr_shards.min(4) };
         let mut nr_fruitless = 0;
-        // Without leave to ask, a look around is all an insertion spends.
-        let patience = if may_ask { FRUITLESS_MAX } else { 8 };
         while self.used() > goal && nr_fruitless < patience {
-            let index = self.evictor.next_shard.fetch_add(1, Ordering::Relaxed) % NR_SHARDS;
+            let index = self.evictor.next_shard.fetch_add(1, Ordering::Relaxed) % nr_shards;
             let has_freed = self.evict_some(index, may_ask);
             nr_fruitless = if has_freed { 0 } else { nr_fruitless + 1 };
         }
@@ -119,8 +136,8 @@ impl ArcCache {
         let mut has_freed = false;
         let mut shard = self.shards[index].lock();
         let list = self.shares.victim(|list| shard.bytes(list));
-        for _ in 0..BATCH {
-            let Some((key, content)) = shard.oldest(list) else { break };
+        for key in shard.oldest::<BATCH>(list) {
+            let Some((content, _)) = shard.get(&key) else { continue };
             match content {
                 Content::Cached(buf) if buf.0.take_used_again() => shard.refresh(&key, list.frequent()),
                 Content::Cached(buf) => {
@@ -128,23 +145,25 @@ impl ArcCache {
                     // The clone above is the one extra reference.
                     match shard.make_ghost(&key, 1) {
                         Some(buf) => gone.push(buf),
-                        None => {
+                        None if may_ask => {
                             shard.refresh(&key, list);
                             held.push(header);
                         }
+                        None => {}
                     }
                 }
-                Content::Pending(pending) if pending.try_discard() => {
-                    has_freed = true;
-                    shard.remove(&key);
+                Content::Pending(pending) if may_ask => {
+                    if pending.try_discard() {
+                        has_freed = true;
+                        shard.remove(&key);
+                    } else {
+                        shard.refresh(&key, list);
+                    }
                 }
-                Content::Pending(_) => shard.refresh(&key, list),
-                Content::Ghost => {
-                    shard.remove(&key);
-                }
+                Content::Pending(_) | Content::Ghost => {}
             }
         }
-        let limit = self.target() / NR_SHARDS as u64;
+        let limit = self.target() / self.shards.len() as u64;
         trim_ghosts(&mut shard, limit);
         drop(shard);
         has_freed |= !gone.is_empty();
@@ -181,8 +200,8 @@ fn trim_ghosts(shard: &mut super::shard::Shard, limit: u64) {
         for is_frequent in [false, true] {
             let ghosts = ListId::new(is_metadata, is_frequent).ghost();
             while shard.bytes(ghosts) > limit {
-                let Some((key, _)) = shard.oldest(ghosts) else { break };
-                shard.remove(&key);
+                let keys = shard.oldest::<1>(ghosts);
+                keys.iter().for_each(|key| drop(shard.remove(key)));
             }
         }
     }

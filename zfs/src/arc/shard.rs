@@ -7,6 +7,7 @@ use super::pending::Pending;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use hashbrown::HashMap;
+use smallvec::SmallVec;
 
 /// Lists of a shard.
 pub(crate) const NR_LISTS: usize = 8;
@@ -155,13 +156,16 @@ impl Shard {
         Some(core::mem::replace(&mut self.nodes[at as usize].content, Content::Ghost))
     }
 
-    /// Key and content of the entry that was put on the list first.
-    pub(crate) fn oldest(&self, list: ListId) -> Option<(Key, &Content)> {
-        let at = self.lists[list.index()].tail;
-        (at != NONE).then(|| {
+    /// Keys of the `N` entries that were put on the list first, the oldest first.
+    pub(crate) fn oldest<const N: usize>(&self, list: ListId) -> SmallVec<[Key; N]> {
+        let mut keys = SmallVec::new();
+        let mut at = self.lists[list.index()].tail;
+        while at != NONE && keys.len() < N {
             let node = &self.nodes[at as usize];
-            (node.key, &node.content)
-        })
+            keys.push(node.key);
+            at = node.prev;
+        }
+        keys
     }
 
     /// Moves an entry to the head of `list`.
