@@ -9,6 +9,10 @@ pub const HELD_MAX: usize = 24;
 
 /// The ranks a thread holds, in a cell private to it.
 #[derive(Debug)]
+#[cfg_attr(
+    not(debug_assertions),
+    expect(dead_code, reason = "only builds with debug assertions check ranks")
+)]
 pub struct HeldRanks {
     nr_held: Cell<usize>,
     ranks: [Cell<u16>; HELD_MAX],

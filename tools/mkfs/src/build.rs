@@ -10,6 +10,7 @@ use crate::pool;
 use crate::recipe::Recipe;
 use crate::source::inline::Inline;
 use crate::source::sources;
+use crate::tree::edit::{Parents, make_directory};
 use crate::tree::import::{Importer, Mounts, Totals};
 use crate::tree::pipeline;
 use anyhow::{Context, Result, anyhow};
@@ -190,7 +191,23 @@ fn make_datasets(recipe: &Recipe, spa: &Arc<Spa>, clock: TimeSpec) -> Result<Mou
         let root = file_system::mount(spa, &full, false, Some(clock))?.root()?;
         mounts.insert(dataset.mountpoint().into_bytes(), root);
     }
+    make_mountpoints(&mounts)?;
     Ok(mounts)
+}
+
+/// Makes the directories that file systems will be mounted on, in the file systems around them. Before anything is
+/// copied, so that directories that come with times of their own keep them.
+fn make_mountpoints(mounts: &Mounts) -> Result<()> {
+    for mountpoint in mounts.keys().filter(|m| m.as_slice() != b"/") {
+        let is_around = |outer: &[u8]| {
+            outer == b"/" || mountpoint.strip_prefix(outer).is_some_and(|rest| rest.first() == Some(&b'/'))
+        };
+        // Keys are sorted: the last that is around is the innermost.
+        let Some((outer, root)) = mounts.iter().rfind(|(outer, _)| is_around(outer)) else { continue };
+        let inside = mountpoint.strip_prefix(outer.as_slice()).unwrap_or(mountpoint);
+        make_directory(root, inside, Parents::Make)?;
+    }
+    Ok(())
 }
 
 /// Parents that the recipe does not describe hold nothing and are not mounted.
