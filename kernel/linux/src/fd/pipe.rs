@@ -161,16 +161,18 @@ pub fn open_fifo(task: &Task, pipe: &Arc<Pipe>, file: Arc<vfs::File>) -> SysResu
     if writes && !reads && is_nonblocking && pipe.nr_readers.load(Ordering::SeqCst) == 0 {
         return Err(Errno::ENXIO);
     }
-    let end = pipe.open(flags, Some(file));
-    if is_nonblocking || (reads && writes) {
-        return Ok(end);
-    }
     let (list, count, seen) = if reads {
         (&pipe.readers, &pipe.nr_writers, &pipe.nr_opened[1])
     } else {
         (&pipe.writers, &pipe.nr_readers, &pipe.nr_opened[0])
     };
+    // Looked at before this end exists: the other side may come, see it, and be gone again at once.
     let before = seen.load(Ordering::SeqCst);
+    let was_there = count.load(Ordering::SeqCst) > 0;
+    let end = pipe.open(flags, Some(file));
+    if is_nonblocking || (reads && writes) || was_there {
+        return Ok(end);
+    }
     let is_there =
         || (count.load(Ordering::SeqCst) > 0 || seen.load(Ordering::SeqCst) != before).then_some(());
     match task.wait(list, Instant::NEVER, "fifo open", is_there) {

@@ -216,9 +216,10 @@ fn map_program(space: &Arc<AddressSpace>, dentry: &DentryRef, program: &Program,
             && !tail.is_multiple_of(4096)
             && segment.filesz > 0
         {
-            // The rest of the last file page is the start of the zeroed part.
+            // The rest of the last file page is the start of the zeroed part; interpreters use what is left of the
+            // page beyond that as memory, and expect it zeroed too.
             let zeroes = [0; 4096];
-            let n = (tail.next_multiple_of(4096) - tail).min(segment.memsz - segment.filesz) as usize;
+            let n = (tail.next_multiple_of(4096) - tail) as usize;
             write_to(space, tail, &zeroes[..n])?;
         }
     }
