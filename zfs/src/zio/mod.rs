@@ -28,4 +28,6 @@ pub use prepare::Prepared;
 pub use storage::{Format, Space, Storage, StorageConfig};
 
 #[cfg(test)]
+mod stress_tests;
+#[cfg(test)]
 mod tests;

@@ -13,10 +13,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 const DISK: u64 = 64 << 20;
 
-struct Pool {
-    storage: Arc<Storage>,
-    disks: Vec<Arc<MemDisk>>,
-    events: EventLog,
+pub(super) struct Pool {
+    pub(super) storage: Arc<Storage>,
+    pub(super) disks: Vec<Arc<MemDisk>>,
+    pub(super) events: EventLog,
 }
 
 fn leaf(id: u32, disk: &Arc<MemDisk>, ashift: u8) -> VdevSpec {
@@ -48,7 +48,7 @@ fn open(specs: &[VdevSpec], disks: Vec<Arc<MemDisk>>, arc: u64) -> Pool {
     Pool { storage, disks, events }
 }
 
-fn striped(nr: u32, ashift: u8) -> Pool {
+pub(super) fn striped(nr: u32, ashift: u8) -> Pool {
     let disks: Vec<_> = (0..nr).map(|_| Arc::new(MemDisk::new(DISK))).collect();
     let specs: Vec<_> = disks.iter().zip(0..).map(|(d, id)| leaf(id, d, ashift)).collect();
     open(&specs, disks, 16 << 20)
@@ -61,7 +61,7 @@ fn mirror(nr: u32) -> Pool {
     open(&[top], disks, 16 << 20)
 }
 
-fn data_policy() -> WritePolicy {
+pub(super) fn data_policy() -> WritePolicy {
     WritePolicy {
         kind: DmuType::PLAIN_FILE_CONTENTS,
         level: 0,
@@ -74,7 +74,7 @@ fn data_policy() -> WritePolicy {
     }
 }
 
-fn noise(len: usize, seed: u64) -> Vec<u8> {
+pub(super) fn noise(len: usize, seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(2).wrapping_add(1);
     (0..len)
         .map(|_| {
@@ -84,7 +84,7 @@ fn noise(len: usize, seed: u64) -> Vec<u8> {
         .collect()
 }
 
-fn mark(blkid: u64) -> Bookmark {
+pub(super) fn mark(blkid: u64) -> Bookmark {
     Bookmark::new(5, ObjectId(7), 0, blkid)
 }
 
@@ -102,11 +102,11 @@ impl Pool {
         bp
     }
 
-    fn read(&self, bp: &BlkPtr) -> crate::Result<Vec<u8>> {
+    pub(super) fn read(&self, bp: &BlkPtr) -> crate::Result<Vec<u8>> {
         self.storage.read(bp, mark(3), Priority::SyncRead).map(|buf| buf.abd().to_vec())
     }
 
-    fn fresh_read(&self, bp: &BlkPtr) -> crate::Result<Vec<u8>> {
+    pub(super) fn fresh_read(&self, bp: &BlkPtr) -> crate::Result<Vec<u8>> {
         self.storage.read_uncached(bp, mark(3), Priority::SyncRead).map(|abd| abd.to_vec())
     }
 
