@@ -83,6 +83,20 @@ impl Judged {
     }
 }
 
+/// Runs a shell script as root in a Linux guest with OpenZFS's kernel module; the images are `/dev/oracle/d0` and on.
+///
+/// # Panics
+/// With the guest's output, when the script fails.
+pub fn in_linux(script: &str, images: &[&Path]) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("script.sh");
+    fs::write(&file, script).expect("the script is written");
+    let mut command = oracle("oracle-vm");
+    command.args(["run", "--timeout", "600"]).arg(&file).args(images);
+    let (is_ok, text) = outcome(command.output().expect("the oracle runs"));
+    assert!(is_ok, "{script}:\n{text}");
+}
+
 fn oracle(program: &str) -> Command {
     let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("oracle").join(program));
     command.stdin(Stdio::null());
