@@ -4,6 +4,7 @@
 //! bpobjs too. Entries keep neither checksum nor fill: nothing reads through them, they only free.
 use crate::dmu::{DmuTx, NewObject};
 use crate::spa::mos::Mos;
+use crate::zio::Storage;
 use crate::{Error, Result};
 use alloc::vec;
 use alloc::vec::Vec;
@@ -29,14 +30,14 @@ pub(crate) struct Sums {
 
 impl Sums {
     /// What one block counts. Holes count nothing; embedded blocks have a logical size only.
-    pub(crate) fn of(bp: &BlkPtr) -> Self {
+    pub(crate) fn of(storage: &Storage, bp: &BlkPtr) -> Self {
         if bp.is_hole() {
             return Self::default();
         }
         let psize = if bp.is_embedded() { 0 } else { u64::from(bp.psize()) };
         let is_metadata = bp.level() > 0 || bp.dmu_type().is_metadata();
         let uncompressed = if is_metadata { psize } else { u64::from(bp.lsize()) };
-        Self { used: bp.asize(), compressed: psize, uncompressed }
+        Self { used: deflated(storage, bp), compressed: psize, uncompressed }
     }
 
     pub(crate) fn add(&mut self, other: Self) {
@@ -48,6 +49,18 @@ impl Sums {
     pub(crate) fn is_zero(&self) -> bool {
         *self == Self::default()
     }
+}
+
+/// What a block's copies are charged: raidz parity does not count, as if every block were as large as most are. For other
+/// vdevs that is what is allocated.
+pub(crate) fn deflated(storage: &Storage, bp: &BlkPtr) -> u64 {
+    const TYPICAL: u64 = 1 << 17;
+    bp.dvas()
+        .map(|dva| match storage.vdevs().get(dva.vdev as usize) {
+            Some(vdev) => (dva.asize >> 9) * (TYPICAL / (vdev.asize_of(TYPICAL) >> 9).max(1)),
+            None => 0,
+        })
+        .sum()
 }
 
 /// Makes an empty one.
@@ -73,7 +86,7 @@ pub(crate) fn enqueue(mos: &Mos, tx: &DmuTx, id: ObjectId, bps: &[BlkPtr]) -> Re
     let mut bytes = Vec::with_capacity(bps.len() * BLKPTR_SIZE);
     for bp in bps {
         bytes.extend_from_slice(&stripped(bp));
-        let sums = Sums::of(bp);
+        let sums = Sums::of(mos.storage(), bp);
         header.bytes = header.bytes.wrapping_add(sums.used);
         header.comp = header.comp.wrapping_add(sums.compressed);
         header.uncomp = header.uncomp.wrapping_add(sums.uncompressed);

@@ -56,7 +56,7 @@ impl Deadlist {
         let mut sums = Sums::default();
         let mut sorted: BTreeMap<u64, Vec<BlkPtr>> = BTreeMap::new();
         for bp in bps {
-            sums.add(Sums::of(bp));
+            sums.add(Sums::of(mos.storage(), bp));
             // A block older than the oldest bucket can only be damage; the oldest one takes it.
             let key = buckets.range(..bp.birth().0).next_back().or_else(|| buckets.iter().next());
             let (key, _) = key.ok_or(Error::Damaged)?;

@@ -25,7 +25,7 @@ struct Reaper<'a> {
 
 impl Visitor for Reaper<'_> {
     fn block(&mut self, bp: &BlkPtr, _bookmark: Bookmark) -> Result<bool> {
-        self.freed.add(Sums::of(bp));
+        self.freed.add(Sums::of(self.storage, bp));
         // Freed before what is below it is read: nothing reuses it before this transaction group is on disk.
         if !bp.is_embedded() {
             self.storage.free(self.ctx, bp)?;

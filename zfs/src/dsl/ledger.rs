@@ -5,7 +5,6 @@
 //! freed; older, a snapshot holds it too and it goes on the dead list. Freeing the latter would take blocks away
 //! from the snapshot.
 use super::bpobj::Sums;
-use super::owner;
 use crate::Result;
 use crate::dmu::{FeatureUse, ObjsetHooks, Owner};
 use crate::zio::{Storage, SyncCtx};
@@ -84,14 +83,14 @@ impl Ledger {
 
 impl ObjsetHooks for Ledger {
     fn block_born(&self, _ctx: &SyncCtx, bp: &BlkPtr) {
-        self.pending.lock().born.add(Sums::of(bp));
+        self.pending.lock().born.add(Sums::of(&self.storage, bp));
     }
 
     fn block_killed(&self, ctx: &SyncCtx, bp: &BlkPtr) -> Result<()> {
         if bp.is_hole() {
             return Ok(());
         }
-        let sums = Sums::of(bp);
+        let sums = Sums::of(&self.storage, bp);
         if bp.birth().0 > self.prev_snap_txg.load(Ordering::Relaxed) {
             self.pending.lock().freed.add(sums);
             if !bp.is_embedded() {
@@ -106,7 +105,7 @@ impl ObjsetHooks for Ledger {
     }
 
     fn owner_of(&self, bonus_kind: DmuType, bonus: &[u8]) -> Option<Owner> {
-        owner::of(bonus_kind, bonus)
+        crate::sa::owner_of(bonus_kind, bonus)
     }
 
     fn space_available(&self) -> u64 {

@@ -11,7 +11,6 @@
 //! | `ledger`, `book` | what a dataset gains and loses in a transaction group; entering it in the figures |
 //! | `bpobj`, `deadlist` | lists of blocks to be freed some day |
 //! | `create`, `destroy`, `names` | making, unmaking and finding datasets |
-//! | `owner` | whom an object's space is charged to |
 pub(crate) mod book;
 pub(crate) mod bpobj;
 pub(crate) mod create;
@@ -21,7 +20,6 @@ pub(crate) mod destroy;
 pub(crate) mod dir;
 pub(crate) mod ledger;
 pub mod names;
-pub(crate) mod owner;
 pub mod property;
 pub(crate) mod props;
 

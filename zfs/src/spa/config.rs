@@ -260,7 +260,9 @@ fn open_vdev(vdev: &NvList, devices: &Devices, depth: usize) -> Result<VdevSpec>
     let id = vdev.get_u64("id").and_then(|id| u32::try_from(id).ok()).ok_or(Error::Damaged)?;
     let kind = vdev.get_str("type").ok_or(Error::Damaged)?;
     let children = vdev.get_nvlist_array(CHILDREN).unwrap_or_default();
-    let device = devices.iter().find(|(g, _)| *g == guid).map(|(_, d)| d.clone());
+    // A side that was taken out has missed writes since: it is there, but not to be believed.
+    let is_out = ["offline", "faulted", "removed"].iter().any(|key| vdev.get_u64(key) == Some(1));
+    let device = devices.iter().find(|(g, _)| *g == guid && !is_out).map(|(_, d)| d.clone());
     let kind = match kind {
         "disk" | "file" if device.is_some() => VdevKind::Leaf,
         "disk" | "file" if depth > 0 => VdevKind::Missing,
@@ -279,6 +281,10 @@ fn open_vdev(vdev: &NvList, devices: &Devices, depth: usize) -> Result<VdevSpec>
     };
     let children: Vec<VdevSpec> =
         children.iter().map(|c| open_vdev(c, devices, depth + 1)).collect::<Result<_>>()?;
+    // A spare or a replacement in use is a mirror within the mirror: for reading all their sides are alike.
+    let is_nested = |c: &VdevSpec| kind == VdevKind::Mirror && c.kind == VdevKind::Mirror;
+    let children: Vec<VdevSpec> =
+        children.into_iter().flat_map(|c| if is_nested(&c) { c.children } else { [c].into() }).collect();
     if kind == VdevKind::Mirror && !children.iter().any(|c| c.kind != VdevKind::Missing) {
         return Err(Error::MissingVdev);
     }

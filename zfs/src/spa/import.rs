@@ -9,13 +9,14 @@
 use super::config;
 use super::create::{because, format_of};
 use super::environment::Environment;
+use super::feature::{Support, support};
 use super::label::{self, DeviceLabels};
 use super::mos::Mos;
 use super::mos_hooks::MosHooks;
 use super::spec::{ImportOptions, PoolName};
 use super::sync::Tasks;
 use super::traverse::{Visitor, Walk};
-use super::{DeferredFrees, LabelSummary, Spa, State, features};
+use super::{DeferredFrees, LabelSummary, Spa, State, features, space_maps};
 use crate::dmu::{Objset, ObjsetConfig, ObjsetProperties};
 use crate::dsl::{bpobj, dir, names as dsl_names};
 use crate::event::{Event, EventLog};
@@ -65,9 +66,10 @@ impl Spa {
     /// kinds), `Busy` (another host has it open), `Io`, `Checksum`, `Damaged`. The log facade names the detail.
     pub fn import(devices: &[Arc<dyn BlockDevice>], options: &ImportOptions) -> Result<Arc<Self>> {
         let found = find(devices, &options.pool)?;
+        let events = options.events.clone();
         check_state(&found.config, options)?;
+        check_label_features(&found.config, &events)?;
         let uberblock = choose_uberblock(&found, options)?;
-        let events = EventLog::new();
         let trusted = read_trusted_config(&found, &uberblock, &events)?;
         let spa = open(&found, trusted, uberblock, options, events)?;
         if spa.state.lock().read_only_reason.is_none() {
@@ -78,8 +80,10 @@ impl Spa {
                 spa.stop();
             }
             started?;
-        } else if spa.can_load_space_maps()? {
+        } else {
             spa.storage.load_metaslabs(&spa.mos)?;
+            let logs = space_maps::unflushed_logs(&spa.mos, &spa.storage)?;
+            spa.storage.apply_logs(&logs);
         }
         Ok(spa)
     }
@@ -114,11 +118,6 @@ impl Spa {
         let txg = hold.txg();
         drop(hold);
         self.txgs.wait_synced(txg)
-    }
-
-    /// A read-only pool is open without its space maps if they need what this build has not got.
-    fn can_load_space_maps(&self) -> Result<bool> {
-        Ok(!features::is_active(&self.mos, Feature::DeviceRemoval)?)
     }
 }
 
@@ -190,6 +189,19 @@ fn check_state(config: &NvList, options: &ImportOptions) -> Result<()> {
     if is_active && is_foreign && !options.force && !options.read_only {
         log::error!("zfs: the pool was last used by host {hostid:#x} and not exported");
         return Err(Error::Busy);
+    }
+    Ok(())
+}
+
+/// Labels name the features without which not even the MOS can be read.
+fn check_label_features(config: &NvList, events: &EventLog) -> Result<()> {
+    for pair in config.get_nvlist("features_for_read").map(NvList::pairs).unwrap_or_default() {
+        let guid = String::from_utf8_lossy(&pair.name);
+        let level = Feature::from_guid(&guid).map_or(Support::None, support);
+        if level == Support::None {
+            events.post(Event::Feature { guid: guid.into_owned(), is_readable: false });
+            return Err(Error::UnsupportedFeature);
+        }
     }
     Ok(())
 }

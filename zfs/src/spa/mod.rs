@@ -10,7 +10,7 @@
 //! | `create`, `import` | how a pool comes to be open |
 //! | `sync` | one transaction group to disk |
 //! | `commands` | what is done to pools and datasets |
-//! | `mos`, `store`, `mos_hooks` | the meta-object set |
+//! | `mos`, `space_maps`, `mos_hooks` | the meta-object set |
 //! | `history`, `environment` | the pool's log of commands; clock and chance |
 //! | `traverse`, `zil` | walking trees of blocks; looking at intent logs |
 //!
@@ -29,8 +29,8 @@ pub mod info;
 mod label;
 pub(crate) mod mos;
 mod mos_hooks;
+pub(crate) mod space_maps;
 pub mod spec;
-mod store;
 mod sync;
 pub(crate) mod traverse;
 pub(crate) mod zil;

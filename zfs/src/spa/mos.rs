@@ -4,6 +4,7 @@
 use super::features::FeatureObjects;
 use crate::dmu::{DmuTx, Dnode, NewObject, Objset};
 use crate::zap::{Zap, ZapOptions, ZapValue};
+use crate::zio::Storage;
 use crate::{Error, Result};
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -51,6 +52,10 @@ impl Mos {
 
     pub(crate) fn objset(&self) -> &Arc<Objset> {
         &self.objset
+    }
+
+    pub(crate) fn storage(&self) -> &Arc<Storage> {
+        self.objset.storage()
     }
 
     pub(crate) fn pool_name(&self) -> String {

@@ -34,14 +34,14 @@ impl MosHooks {
 
 impl ObjsetHooks for MosHooks {
     fn block_born(&self, _ctx: &SyncCtx, bp: &BlkPtr) {
-        self.sums.lock().0.add(Sums::of(bp));
+        self.sums.lock().0.add(Sums::of(&self.storage, bp));
     }
 
     fn block_killed(&self, ctx: &SyncCtx, bp: &BlkPtr) -> Result<()> {
         if bp.is_hole() {
             return Ok(());
         }
-        self.sums.lock().1.add(Sums::of(bp));
+        self.sums.lock().1.add(Sums::of(&self.storage, bp));
         if bp.is_embedded() { Ok(()) } else { self.storage.free(ctx, bp) }
     }
 

@@ -1,6 +1,7 @@
 //! What the callers of [`super::Spa`] say: how a pool is to be made or opened.
 use super::feature::Compatibility;
 use crate::dsl::{Property, PropertyValue};
+use crate::event::EventLog;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -116,4 +117,6 @@ pub struct ImportOptions {
     pub memory: MemoryLimits,
     /// Same input, same bytes.
     pub deterministic: Option<Deterministic>,
+    /// Where events go: the caller's copy tells what stood in the way when importing fails.
+    pub events: EventLog,
 }

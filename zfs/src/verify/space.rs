@@ -1,14 +1,14 @@
 //! What blocks claim, against what the space maps call allocated.
 use super::{Finding, Report};
-use crate::metaslab::{LogIndex, RangeTree, UnflushedLogs};
+use crate::metaslab::RangeTree;
 use crate::spa::mos::Mos;
+use crate::spa::space_maps::unflushed_logs;
 use crate::zio::Storage;
 use crate::{Error, Result};
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use ondisk::ObjectId;
 use ondisk::pool_directory as names;
 use ondisk::space_map::{SpaceMapEntry, SpaceMapPhys};
-use ondisk::{ObjectId, Txg};
 
 /// Claims by top-level vdev.
 pub(super) struct Claims {
@@ -151,28 +151,4 @@ fn overlaps(tree: &RangeTree, from: u64, to: u64) -> Vec<(u64, u64)> {
             (start < end).then_some((start, end))
         })
         .collect()
-}
-
-/// The logs that are not in the space maps yet (feature `log_spacemap`).
-fn unflushed_logs(mos: &Mos, storage: &Storage) -> Result<UnflushedLogs> {
-    let Some(zap) = mos.directory_entry(names::LOG_SPACEMAP_ZAP)?.and_then(ObjectId::non_zero) else {
-        return Ok(UnflushedLogs::none());
-    };
-    let mut logs = BTreeMap::new();
-    mos.for_each_u64(zap, &mut |txg, object| {
-        let txg = u64::from_str_radix(txg, 16).map_err(|_| Error::Damaged)?;
-        logs.insert(Txg(txg), ObjectId(object));
-        Ok(())
-    })?;
-    let mut vdevs = BTreeMap::new();
-    for vdev in storage.vdevs() {
-        let info = vdev.info();
-        if info.top_zap.is_none() {
-            continue;
-        }
-        if let Some(object) = mos.zap_lookup(info.top_zap, names::VDEV_MS_UNFLUSHED_TXGS)? {
-            vdevs.insert(info.id, (ObjectId(object), info.metaslab_shift));
-        }
-    }
-    UnflushedLogs::read(mos, &LogIndex { logs, vdevs })
 }

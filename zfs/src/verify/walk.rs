@@ -207,7 +207,7 @@ impl State<'_> {
 impl Visitor for State<'_> {
     fn block(&mut self, bp: &BlkPtr, bookmark: Bookmark) -> Result<bool> {
         self.report.nr_blocks += 1;
-        self.walked.add(Sums::of(bp));
+        self.walked.add(Sums::of(self.storage, bp));
         if bp.is_embedded() {
             return Ok(true);
         }

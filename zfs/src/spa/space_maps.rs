@@ -1,14 +1,17 @@
-//! The MOS as the space maps see it: as any objset, but each new space map with a histogram counts for the feature.
+//! The MOS as the space maps see it: as any objset, but each new space map with a histogram counts for the feature; and
+//! where the logs of space maps are.
 use super::features;
 use super::mos::Mos;
-use crate::Result;
 use crate::dmu::DmuTx;
-use crate::metaslab::{MosStore, NewMapObject};
-use crate::zio::SyncCtx;
+use crate::metaslab::{LogIndex, MosStore, NewMapObject, UnflushedLogs};
+use crate::zio::{Storage, SyncCtx};
+use crate::{Error, Result};
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use ondisk::feature::Feature;
+use ondisk::pool_directory as names;
 use ondisk::space_map::SPACE_MAP_SIZE_V1;
-use ondisk::{DmuType, ObjectId};
+use ondisk::{DmuType, ObjectId, Txg};
 
 impl MosStore for Mos {
     fn read(&self, object: ObjectId, offset: u64, len: usize) -> Result<Vec<u8>> {
@@ -48,4 +51,28 @@ impl Mos {
     fn store(&self) -> &dyn MosStore {
         &**self.objset()
     }
+}
+
+/// The logs that are not in the space maps yet (feature `log_spacemap`).
+pub(crate) fn unflushed_logs(mos: &Mos, storage: &Storage) -> Result<UnflushedLogs> {
+    let Some(zap) = mos.directory_entry(names::LOG_SPACEMAP_ZAP)?.and_then(ObjectId::non_zero) else {
+        return Ok(UnflushedLogs::none());
+    };
+    let mut logs = BTreeMap::new();
+    mos.for_each_u64(zap, &mut |txg, object| {
+        let txg = u64::from_str_radix(txg, 16).map_err(|_| Error::Damaged)?;
+        logs.insert(Txg(txg), ObjectId(object));
+        Ok(())
+    })?;
+    let mut vdevs = BTreeMap::new();
+    for vdev in storage.vdevs() {
+        let info = vdev.info();
+        if info.top_zap.is_none() {
+            continue;
+        }
+        if let Some(object) = mos.zap_lookup(info.top_zap, names::VDEV_MS_UNFLUSHED_TXGS)? {
+            vdevs.insert(info.id, (ObjectId(object), info.metaslab_shift));
+        }
+    }
+    UnflushedLogs::read(mos, &LogIndex { logs, vdevs })
 }
