@@ -2,3 +2,4 @@
 mod basic;
 mod generic;
 mod pools;
+mod remount;
