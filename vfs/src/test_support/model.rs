@@ -260,10 +260,9 @@ impl Model {
             Op::Chmod(p, _) | Op::Xattr(p, _, _) | Op::RemoveXattr(p, _) => Vec::from([path(*p)]),
             Op::Forget => return Some(Ok(())),
         };
-        if paths.iter().any(|p| self.meets_link(p)) && !matches!(op, Op::Unlink(_)) {
-            return None;
-        }
-        if paths.iter().any(|p| self.parent(p).is_ok_and(|(d, _)| d != 0) && self.meets_link(p)) {
+        let dir_of = |p: &String| String::from(p.rsplit_once('/').map_or("", |(dir, _)| dir));
+        let is_unlink = matches!(op, Op::Unlink(_));
+        if paths.iter().any(|p| self.meets_link(&dir_of(p)) || (self.meets_link(p) && !is_unlink)) {
             return None;
         }
         Some(self.apply_plain(op, &paths))
