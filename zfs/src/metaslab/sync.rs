@@ -38,7 +38,7 @@ impl Allocator {
     ///
     /// # Errors
     /// What making MOS objects gives.
-    pub(crate) fn create_arrays(&self, mos: &dyn MosStore, ctx: &SyncCtx) -> Result<()> {
+    fn create_arrays(&self, mos: &dyn MosStore, ctx: &SyncCtx) -> Result<()> {
         for group in &self.groups {
             if group.array.load(Ordering::Relaxed) == 0 && !group.metaslabs.is_empty() {
                 let object = mos.create(ctx, &array_object(group))?;

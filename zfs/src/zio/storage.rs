@@ -11,7 +11,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use codec::checksum::Salt;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use ondisk::{ObjectId, Txg};
+use ondisk::Txg;
 use rt::Once;
 
 /// I/O under way may take this share of what the cache may, within bounds: a small guest must not drown in it.
@@ -201,20 +201,6 @@ impl Storage {
         self.allocator.init()
     }
 
-    /// Makes the objects that list the space maps, for vdevs that have none: before the pool's configuration, which
-    /// names them ([`Self::metaslab_array`]), is written.
-    ///
-    /// # Errors
-    /// What making MOS objects gives.
-    pub fn create_metaslab_arrays(&self, mos: &dyn MosStore, ctx: &SyncCtx) -> Result<()> {
-        self.allocator.create_arrays(mos, ctx)
-    }
-
-    /// The object that lists a top-level vdev's space maps; 0 when there is none yet.
-    pub fn metaslab_array(&self, vdev: u32) -> ObjectId {
-        ObjectId(self.allocator.groups.get(vdev as usize).map_or(0, |g| g.array.load(Ordering::Relaxed)))
-    }
-
     /// Loads the space maps: all of them when the pool is going to be written, else their headers. Before anything is
     /// allocated or freed, and without locks of the DMU held.
     ///
@@ -222,11 +208,6 @@ impl Storage {
     /// `Damaged` when they contradict themselves; what reading MOS objects gives.
     pub fn load_metaslabs(&self, mos: &dyn MosStore) -> Result<()> {
         self.allocator.load(mos, self.is_read_only)
-    }
-
-    /// Takes into account what the logs say that the space maps do not yet: the figures of a pool that is only read.
-    pub fn apply_logs(&self, logs: &UnflushedLogs) {
-        self.allocator.apply_logs(logs);
     }
 
     /// Writes what this transaction group has allocated and freed since the last call into the space maps. True if
