@@ -8,6 +8,7 @@
 //! allocator, so the choice is the same each time.
 //!
 //! Locks, in this order: an allocator's turn, a group's order, a metaslab. Nothing is read or written under them.
+use super::log::UnflushedLogs;
 use super::metaslab::{Metaslab, Weight};
 use crate::vdev::{TopInfo, Vdev};
 use crate::zio::Space;
@@ -190,6 +191,15 @@ impl Allocator {
     /// Notes what a loaded metaslab offers.
     pub(crate) fn loaded(&self, vdev: u32, id: u32, weight: Weight) {
         self.groups[vdev as usize].order.lock().set(id, weight);
+    }
+
+    /// Corrects the allocated bytes by what the logs say that the space maps do not yet.
+    pub(crate) fn apply_logs(&self, logs: &UnflushedLogs) {
+        for group in &self.groups {
+            let (allocated, freed) = logs.sums(group.info.id);
+            group.allocated.fetch_add(allocated, Ordering::Relaxed);
+            group.allocated.fetch_sub(freed, Ordering::Relaxed);
+        }
     }
 
     /// Notes what the space maps say is allocated.

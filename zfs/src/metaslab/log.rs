@@ -101,6 +101,15 @@ impl UnflushedLogs {
         self.changes.is_empty()
     }
 
+    /// Bytes allocated and bytes freed on a vdev.
+    pub(crate) fn sums(&self, vdev: u32) -> (u64, u64) {
+        let changes = self.changes.range((vdev, 0)..=(vdev, u64::MAX)).flat_map(|(_, changes)| changes);
+        changes.fold((0, 0), |(allocated, freed), change| match change.kind {
+            MapType::Alloc => (allocated.wrapping_add(change.len), freed),
+            MapType::Free => (allocated, freed.wrapping_add(change.len)),
+        })
+    }
+
     /// Applies a metaslab's changes to its set of free ranges.
     pub(crate) fn apply(&self, vdev: u32, id: u32, extent: &Extent, free: &mut RangeTree) -> Result<()> {
         let changes = self.changes.get(&(vdev, u64::from(id)));

@@ -210,6 +210,11 @@ impl Storage {
         self.allocator.load(mos, self.is_read_only)
     }
 
+    /// Takes into account what the logs say that the space maps do not yet: the figures of a pool that is only read.
+    pub fn apply_logs(&self, logs: &UnflushedLogs) {
+        self.allocator.apply_logs(logs);
+    }
+
     /// Writes what this transaction group has allocated and freed since the last call into the space maps. True if
     /// anything was written: then the MOS is dirty and another pass is needed. Without locks of the DMU held.
     ///
