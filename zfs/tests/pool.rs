@@ -1,9 +1,10 @@
 //! Pools of ours: made, written, exported, imported, walked; and cut off at any moment.
-use blockdev::{BlockDevice, WriteCache};
+use blockdev::{BlockDevice, Op, WriteCache};
 use blockdev_host::{Crash, MemDisk};
 use ondisk::{DmuType, ObjectId};
 use rt_std as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use zfs::Error;
 use zfs::dmu::{DmuTx, NewObject, Objset, TxSpace};
 use zfs::dsl::{Property, PropertyValue, Source};
@@ -415,4 +416,102 @@ fn what_cannot_be_made_is_refused() {
         Spa::create(vdevs(&disks(&[64 << 20])), &spec(), &mut fail).map(drop),
         Err(Error::Interrupted)
     );
+}
+
+/// Runs `work` on a copy of `disk` whose device goes away at the `nr`-th write or flush, then cuts the power. The
+/// survivor, and whether the end was reached before.
+fn cut_at(
+    disk: &MemDisk,
+    nr: u64,
+    seed: u64,
+    work: &dyn Fn(&[Arc<MemDisk>]) -> zfs::Result<()>,
+) -> (Arc<MemDisk>, bool) {
+    let copy = Arc::new(disk.snapshot());
+    let count = AtomicU64::new(0);
+    copy.set_hook(Some(Arc::new(move |op| {
+        let is_change = !matches!(op, Op::Read { .. });
+        let is_over = is_change && count.fetch_add(1, Ordering::SeqCst) >= nr;
+        is_over.then_some(blockdev::Error::Gone)
+    })));
+    let is_done = work(std::slice::from_ref(&copy)).is_ok();
+    copy.set_hook(None);
+    (Arc::new(copy.after_crash(Crash::Random(seed))), is_done)
+}
+
+#[test]
+fn a_power_cut_at_any_write_of_a_life() {
+    let disk = Arc::new(MemDisk::with(64 << 20, 512, WriteCache::Volatile));
+    let spa = create(std::slice::from_ref(&disk));
+    spa.create_dataset("tank/a", &[], &mut fill).unwrap();
+    spa.export().unwrap();
+    // Imported, changed in three groups, exported: at each write and flush of it the power may fail.
+    let life = |disks: &[Arc<MemDisk>]| -> zfs::Result<()> {
+        let spa = Spa::import(&devices(disks), &ImportOptions::default())?;
+        let work = || -> zfs::Result<()> {
+            let objset = spa.open_dataset("tank/a")?.objset();
+            let id = write_object(&objset, &mut Random(4), 64 << 10, 4096)?;
+            spa.sync()?;
+            overwrite(&objset, &mut Random(5), id, 32 << 10, 4096)?;
+            spa.sync()?;
+            spa.set_property("tank/a", &Property::Quota, &PropertyValue::Number(32 << 20))?;
+            spa.export()
+        };
+        let result = work();
+        spa.abandon();
+        result
+    };
+    let mut nr = 0;
+    loop {
+        let (survivor, is_done) = cut_at(&disk, nr, nr, &life);
+        let spa = import(&[survivor]);
+        assert_clean(&spa);
+        assert!(spa.open_dataset("tank/a").is_ok());
+        spa.abandon();
+        if is_done {
+            break;
+        }
+        nr += 1;
+    }
+    assert!(nr > 60, "{nr}");
+}
+
+#[test]
+fn a_power_cut_while_a_pool_is_made_leaves_a_pool_or_none() {
+    let blank = MemDisk::with(64 << 20, 512, WriteCache::Volatile);
+    let make = |disks: &[Arc<MemDisk>]| Spa::create(vdevs(disks), &spec(), &mut fill)?.export();
+    let mut nr = 0;
+    loop {
+        let (survivor, is_done) = cut_at(&blank, nr, nr, &make);
+        match Spa::import(&devices(&[survivor]), &ImportOptions::default()) {
+            Ok(spa) => {
+                assert_clean(&spa);
+                spa.abandon();
+            }
+            Err(e) => assert!(!is_done && matches!(e, Error::NoLabel | Error::NoUberblock), "{nr}: {e}"),
+        }
+        if is_done {
+            break;
+        }
+        nr += 1;
+    }
+}
+
+#[test]
+fn a_rewind_gives_up_newer_groups_for_good() {
+    let disks = disks(&[128 << 20]);
+    let spa = create(&disks);
+    let old = spa.properties().unwrap().txg;
+    spa.create_dataset("tank/new", &[], &mut fill).unwrap();
+    spa.export().unwrap();
+    let rewind = ImportOptions { rewind_txg: Some(old), ..ImportOptions::default() };
+    let spa = Spa::import(&devices(&disks), &rewind).unwrap();
+    assert_eq!(spa.open_dataset("tank/new").map(drop), Err(Error::NotFound));
+    assert_clean(&spa);
+    spa.create_dataset("tank/other", &[], &mut fill).unwrap();
+    spa.export().unwrap();
+    let spa = import(&disks);
+    assert_eq!(spa.open_dataset("tank/new").map(drop), Err(Error::NotFound));
+    assert!(spa.open_dataset("tank/other").is_ok());
+    assert_clean(&spa);
+    spa.export().unwrap();
 }

@@ -69,9 +69,9 @@ impl Spa {
         let events = options.events.clone();
         check_state(&found.config, options)?;
         check_label_features(&found.config, &events)?;
-        let uberblock = choose_uberblock(&found, options)?;
-        let trusted = read_trusted_config(&found, &uberblock, &events)?;
-        let spa = open(&found, trusted, uberblock, options, events)?;
+        let choice = choose_uberblock(&found, options)?;
+        let trusted = read_trusted_config(&found, &choice.uberblock, &events)?;
+        let spa = open(&found, trusted, &choice, options, events)?;
         if spa.state.lock().read_only_reason.is_none() {
             spa.storage.load_metaslabs(&spa.mos)?;
             spa.start();
@@ -206,13 +206,22 @@ fn check_label_features(config: &NvList, events: &EventLog) -> Result<()> {
     Ok(())
 }
 
-fn choose_uberblock(found: &Found, options: &ImportOptions) -> Result<Uberblock> {
-    let all = found.candidates.iter().flat_map(|c| c.labels.uberblocks.iter().copied());
-    let best = label::best_uberblock(all, options.rewind_txg.map(Txg)).ok_or(Error::NoUberblock)?;
-    if !ondisk::is_spa_version(best.version) {
+/// The state to open, and the group to go on with. After a rewind the groups that are given up keep their numbers: their
+/// uberblocks are still in the labels, and the next one written must be newer than they are.
+struct Choice {
+    uberblock: Uberblock,
+    first_open: Txg,
+}
+
+fn choose_uberblock(found: &Found, options: &ImportOptions) -> Result<Choice> {
+    let all = || found.candidates.iter().flat_map(|c| c.labels.uberblocks.iter().copied());
+    let newest = label::best_uberblock(all(), None).ok_or(Error::NoUberblock)?;
+    let limit = options.rewind_txg.map(Txg);
+    let uberblock = label::best_uberblock(all(), limit).ok_or(Error::NoUberblock)?;
+    if !ondisk::is_spa_version(uberblock.version) {
         return Err(Error::UnsupportedVersion);
     }
-    Ok(best)
+    Ok(Choice { uberblock, first_open: newest.txg.next() })
 }
 
 fn devices_of(found: &Found) -> Vec<(u64, Arc<dyn BlockDevice>)> {
@@ -323,10 +332,11 @@ fn read_trusted_config(found: &Found, uberblock: &Uberblock, events: &EventLog) 
 fn open(
     found: &Found,
     mut trusted: NvList,
-    uberblock: Uberblock,
+    choice: &Choice,
     options: &ImportOptions,
     events: EventLog,
 ) -> Result<Arc<Spa>> {
+    let uberblock = choice.uberblock;
     let guid_sum = config::guid_sum(&trusted)?;
     if guid_sum != uberblock.guid_sum {
         log::error!("zfs: the vdevs of the configuration are not those of the uberblock");
@@ -340,7 +350,7 @@ fn open(
         config::tops(&trusted)?.iter().map(|top| config::open_top(top, &devices)).collect::<Result<_>>()?;
     let mut reason = read_only_reason(options, &tops, &devices);
     // One look at the pool without the right to write decides whether it may be written.
-    let txgs = new_txgs(&uberblock, options);
+    let txgs = new_txgs(choice.first_open, options);
     let storage = open_storage(&tops, true, Some(options), &events)?;
     let (mos, _) = open_mos(&storage, &txgs, &uberblock, &name, true)?;
     mos.load()?;
@@ -401,9 +411,9 @@ fn set_salt(mos: &Mos, storage: &Storage) -> Result<()> {
     Ok(())
 }
 
-fn new_txgs(uberblock: &Uberblock, options: &ImportOptions) -> Arc<Txgs> {
+fn new_txgs(first_open: Txg, options: &ImportOptions) -> Arc<Txgs> {
     Txgs::new(
-        uberblock.txg.next(),
+        first_open,
         TxgConfig {
             dirty_max: options.memory.dirty_bytes as u64,
             is_deterministic: options.deterministic.is_some(),
