@@ -26,10 +26,10 @@ impl Dnode {
         let end = offset.saturating_add(len);
         let first = offset.div_ceil(size);
         let after_last = if is_to_end { u64::MAX } else { end / size };
-        if offset % size != 0 {
+        if !offset.is_multiple_of(size) {
             self.zero(tx, offset / size, offset % size, end)?;
         }
-        if !is_to_end && end % size != 0 && end / size >= first {
+        if !is_to_end && !end.is_multiple_of(size) && end / size >= first {
             self.zero(tx, end / size, 0, end)?;
         }
         if first < after_last {
@@ -98,8 +98,7 @@ impl Dnode {
         if state.is_changed_in(txg)
             && let Content::Data(abd) = &state.content
         {
-            let bytes = abd.len() as u64;
-            self.count_dirty(|txgs| txgs.sub_dirty(txg, bytes));
+            self.objset()?.txgs().sub_dirty(txg, abd.len() as u64);
         }
         // Sets aside what older groups are to write.
         let is_new = state.change_in(txg)?;

@@ -6,7 +6,7 @@
 //! | module | holds |
 //! |---|---|
 //! | `config` | how an object set is opened, what it asks of its dataset |
-//! | `tx` | transactions |
+//! | `tx`, `space` | transactions; whether they have the space they may need |
 //! | `objset`, `table`, `alloc` | the object set; dnodes in memory; numbers for new objects |
 //! | `dnode`, `phys`, `versions` | the object; what the disk has of it; what each group in flight sees |
 //! | `dbuf`, `tree` | buffers, and finding them |
@@ -29,6 +29,7 @@ mod prefetch;
 mod ranges;
 mod read;
 mod seek;
+mod space;
 mod sync;
 mod table;
 #[cfg(test)]

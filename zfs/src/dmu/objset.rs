@@ -6,6 +6,7 @@ use super::alloc::ObjectAllocator;
 use super::config::{NewObject, ObjsetConfig, ObjsetHooks, ObjsetProperties};
 use super::dnode::Dnode;
 use super::phys::{self, Phys};
+use super::space::{PER_OBJECT, Promised, Reservation};
 use super::table::{DnodeTable, Found};
 use super::tx::{DmuTx, TxSpace};
 use crate::txg::{TXG_SLOTS, Txgs};
@@ -17,7 +18,7 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, Ordering};
 use ondisk::dnode::{DNODE_BLOCK_SIZE, DNODE_SHIFT, DNODES_PER_BLOCK, OBJECT_SHIFT};
 use ondisk::objset::{
     GROUPUSED_DNODE, METADNODE, OBJSET_SIZE_V1, OBJSET_SIZE_V2, OBJSET_SIZE_V3, ObjsetFlags, ObjsetKind,
@@ -27,8 +28,9 @@ use ondisk::zil::ZilHeader;
 use ondisk::{BlkPtr, Bookmark, DmuType, ObjectId, Txg};
 use rt::Mutex;
 
-/// Dnodes that stay in memory though nobody uses them.
-const DNODES_CACHED_MAX: usize = 16_384;
+/// Dnodes that stay in memory though nobody uses them: one for so many bytes of cache, within limits.
+const CACHE_BYTES_PER_DNODE: u64 = 16 << 10;
+const DNODES_CACHED: core::ops::RangeInclusive<u64> = 1024..=65_536;
 
 /// The accounting objects: number and place in the root block.
 pub(super) const ACCOUNTS: [(ObjectId, core::ops::Range<usize>); 3] = [
@@ -65,8 +67,7 @@ pub struct Objset {
     /// Objects that are not in the dnode file yet.
     pub(super) unborn: Mutex<BTreeSet<u64>, 656>,
     pub(super) dirty: Mutex<[Vec<Arc<Dnode>>; TXG_SLOTS], 780>,
-    /// Worst-case space promised to transactions of groups that are not synced.
-    reserved: [AtomicU64; TXG_SLOTS],
+    pub(super) promised: Promised,
 }
 
 impl Objset {
@@ -91,6 +92,8 @@ impl Objset {
         let mut dnodes = dnodes.into_iter();
         let metadnode = dnodes.next().flatten().ok_or(Error::Damaged)?;
         let accounts: [Option<Phys>; 3] = core::array::from_fn(|_| dnodes.next().flatten());
+        let dnodes_cached = (storage.arc().target() / CACHE_BYTES_PER_DNODE)
+            .clamp(*DNODES_CACHED.start(), *DNODES_CACHED.end()) as usize;
         Ok(Arc::new_cyclic(|me| {
             let facts = || (config.id, storage.clone());
             let mut index = 0;
@@ -109,11 +112,11 @@ impl Objset {
                 is_root_dirty: AtomicBool::new(is_new),
                 metadnode: Dnode::new(ObjectId::META_DNODE, me, facts(), metadnode),
                 accounts: Mutex::new(accounts),
-                table: DnodeTable::new(DNODES_CACHED_MAX),
+                table: DnodeTable::new(dnodes_cached),
                 allocator: ObjectAllocator::new(first_free),
                 unborn: Mutex::new(BTreeSet::new()),
                 dirty: Mutex::new([const { Vec::new() }; TXG_SLOTS]),
-                reserved: [const { AtomicU64::new(0) }; TXG_SLOTS],
+                promised: Promised::default(),
                 storage,
             }
         }))
@@ -273,6 +276,7 @@ impl Objset {
         if dnode.id() != ObjectId::META_DNODE
             && let Some(dnode) = dnode.weak().upgrade()
         {
+            self.promised.add_dirty(txg, PER_OBJECT * (self.copies() + 1));
             self.dirty.lock()[txg.slot()].push(dnode);
         }
     }
@@ -284,47 +288,21 @@ impl Objset {
 
     /// Bytes promised to transactions that are not on disk.
     pub fn space_reserved(&self) -> u64 {
-        self.reserved.iter().map(|r| r.load(Ordering::Relaxed)).sum()
+        self.promised.bytes()
     }
 
+    /// Reserves what a transaction may need.
+    ///
     /// # Errors
-    /// `NoSpace`, `Quota`.
-    pub(super) fn check_space(&self, space: &TxSpace) -> Result<()> {
-        if space.is_net_free {
-            return Ok(());
-        }
-        let wanted = self.worst_case(space);
-        for is_last_try in [false, true] {
-            let needed = wanted.saturating_add(self.space_reserved());
-            let error = if needed > self.hooks.space_available() {
-                Error::NoSpace
-            } else if needed > self.hooks.quota_available() {
-                Error::Quota
-            } else {
-                return Ok(());
-            };
-            if is_last_try || self.space_reserved() == 0 {
-                return Err(error);
-            }
-            // What was promised in the worst case may turn out smaller, and frees may come through.
-            self.txgs.sync_all()?;
-        }
-        Ok(())
+    /// `NoSpace`, `Quota`, `Suspended`.
+    pub(super) fn reserve(&self, space: &TxSpace) -> Result<Reservation> {
+        let pool = (&*self.storage, &*self.txgs);
+        self.promised.reserve(space, self.copies(), &*self.hooks, pool)
     }
 
-    fn worst_case(&self, space: &TxSpace) -> u64 {
-        space.worst_case(u64::from(self.properties().copies.max(1)))
-    }
-
-    pub(super) fn reserve(&self, txg: Txg, space: &TxSpace) {
-        if !space.is_net_free {
-            self.reserved[txg.slot()].fetch_add(self.worst_case(space), Ordering::Relaxed);
-        }
-    }
-
-    /// `txg` is written: what it took shows in the space itself.
-    pub(super) fn unreserve(&self, txg: Txg) {
-        self.reserved[txg.slot()].store(0, Ordering::Relaxed);
+    /// Copies of user data.
+    pub(super) fn copies(&self) -> u64 {
+        u64::from(self.properties().copies.clamp(1, 3))
     }
 }
 

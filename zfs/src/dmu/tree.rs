@@ -28,6 +28,7 @@ struct Leaf {
     slots: [Slot; LEAF_LEN],
 }
 
+#[expect(clippy::large_enum_variant, reason = "nodes are always boxed, and most are leaves")]
 enum Node {
     Inner([OnceBox<Node>; FAN]),
     Leaves([SpinLock<Option<Box<Leaf>>>; FAN]),

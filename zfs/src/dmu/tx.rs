@@ -3,6 +3,7 @@
 //! A [`DmuTx`] is assigned when it is made: it has passed the throttle and the space check and holds its transaction
 //! group open. Dropping it commits. There is no roll-back: what was changed stays changed.
 use super::objset::Objset;
+use super::space::Reservation;
 use crate::txg::TxgHold;
 use crate::zio::SyncCtx;
 use crate::{Error, Result};
@@ -58,7 +59,7 @@ impl TxSpace {
 pub struct DmuTx {
     txg: Txg,
     /// `None` in syncing context, where the sync thread itself keeps the group.
-    hold: Option<TxgHold>,
+    assigned: Option<(Reservation, TxgHold)>,
 }
 
 impl DmuTx {
@@ -71,16 +72,14 @@ impl DmuTx {
             return Err(Error::ReadOnly);
         }
         objset.txgs().throttle()?;
-        objset.check_space(&space)?;
+        let reservation = objset.reserve(&space)?;
         let hold = objset.txgs().hold_open();
-        let txg = hold.txg();
-        objset.reserve(txg, &space);
-        Ok(Self { txg, hold: Some(hold) })
+        Ok(Self { txg: hold.txg(), assigned: Some((reservation, hold)) })
     }
 
     /// A transaction of the syncing group, for the sync thread.
     pub fn syncing(ctx: &SyncCtx) -> Self {
-        Self { txg: ctx.txg, hold: None }
+        Self { txg: ctx.txg, assigned: None }
     }
 
     /// The group it belongs to.
@@ -90,6 +89,6 @@ impl DmuTx {
 
     /// It belongs to the sync thread.
     pub fn is_syncing(&self) -> bool {
-        self.hold.is_none()
+        self.assigned.is_none()
     }
 }

@@ -7,7 +7,6 @@ use super::dbuf::{Content, Dbuf, State};
 use super::dnode::Dnode;
 use super::read::split;
 use super::tx::DmuTx;
-use crate::txg::Txgs;
 use crate::{Error, Result};
 use abd::{Abd, AbdMut};
 use alloc::sync::Arc;
@@ -185,15 +184,17 @@ impl Dnode {
     pub(super) fn change_block(&self, txg: Txg, dbuf: &Arc<Dbuf>, state: &mut State) -> Result<()> {
         if state.change_in(txg)? {
             self.dirty_blocks.lock()[txg.slot()].push(dbuf.clone());
-            self.count_dirty(|txgs| txgs.add_dirty(txg, u64::from(self.block_size())));
+            self.count_dirty(txg, u64::from(self.block_size()));
         }
         Ok(())
     }
 
     /// Accounts for dirty bytes, as long as the object set is open.
-    pub(super) fn count_dirty(&self, count: impl FnOnce(&Txgs)) {
+    fn count_dirty(&self, txg: Txg, bytes: u64) {
         if let Ok(objset) = self.objset() {
-            count(objset.txgs());
+            objset.txgs().add_dirty(txg, bytes);
+            // One copy more for metadata, and for the indirect block above.
+            objset.promised.add_dirty(txg, bytes * objset.copies() + bytes / 2);
         }
     }
 

@@ -51,7 +51,7 @@ impl Objset {
         let policies = Policies::new(self.properties(), self.kind(), ctx.pass);
         let mut is_dirty = self.is_dirty(txg);
         if !is_dirty {
-            self.unreserve(txg);
+            self.promised.written(txg);
             return Ok(None);
         }
         let mut accounting = Accounting::new(self, ctx);
@@ -68,7 +68,7 @@ impl Objset {
             self.sync_objects(ctx, policies, &mut accounting, list)?;
         }
         is_dirty |= self.sync_dnode_file(ctx, policies)?;
-        self.unreserve(txg);
+        self.promised.written(txg);
         self.is_root_dirty.store(false, Ordering::Release);
         if is_dirty { self.write_root(ctx, policies).map(Some) } else { Ok(None) }
     }
@@ -247,6 +247,7 @@ fn write_data(objects: &mut [ObjectSync<'_>], blocks: Vec<(usize, Arc<Dbuf>)>) -
             }
         };
         drop(state);
+        let data = joined(data);
         let mut policy = facts[index].0;
         if policy.kind == DmuType::DNODE && facts[index].1.id() == ObjectId::META_DNODE {
             policy.fill = nr_dnodes(&data);
@@ -256,6 +257,14 @@ fn write_data(objects: &mut [ObjectSync<'_>], blocks: Vec<(usize, Arc<Dbuf>)>) -
     pipeline::run(&storage, txgs.workers(), jobs, |(index, dbuf), data, prepared| {
         objects[index].write_data(&dbuf, data, prepared)
     })
+}
+
+/// Blocks in more pieces than this are joined when they are written: copying on write leaves them in pieces, and each
+/// piece makes every later read of the block dearer.
+const PIECES_MAX: usize = 4;
+
+fn joined(data: Abd) -> Abd {
+    if data.chunks().nth(PIECES_MAX).is_some() { Abd::copy_from(&data.to_contiguous()) } else { data }
 }
 
 /// Allocated dnodes in a block of the dnode file.

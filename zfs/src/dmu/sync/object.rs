@@ -323,6 +323,8 @@ impl Dnode {
             state.content = Content::Absent;
             return;
         }
+        // What was prepared may be a joined copy of what was written piece by piece.
+        state.content = Content::Data(data.clone());
         let buf = self.storage.arc().insert(bp, data);
         let holder: alloc::sync::Weak<dyn crate::arc::Holder> = Arc::<Dbuf>::downgrade(dbuf);
         buf.set_holder(holder);

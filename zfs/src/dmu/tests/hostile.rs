@@ -11,7 +11,7 @@ type Damage = Vec<(usize, Vec<u8>)>;
 
 fn damage(interesting: &'static [usize], len: usize) -> impl Strategy<Value = Damage> {
     let place = prop_oneof![
-        3 => prop::sample::select(interesting).prop_flat_map(|at| (at..at + 8)),
+        3 => prop::sample::select(interesting).prop_flat_map(|at| at..at + 8),
         1 => 0..len,
     ];
     let bytes = prop_oneof![
