@@ -65,7 +65,6 @@ pub fn run(boot: Boot) -> i32 {
     mount_all(kernel, &boot.tmpfs);
     glue::install();
     hal::serial::enable_input(on_input);
-    rt::thread::spawn("console", read_console);
     rt::thread::spawn("write-back", write_back);
     trace::set(traced);
     let first = match start_first(kernel, &boot) {
@@ -75,6 +74,8 @@ pub fn run(boot: Boot) -> i32 {
             return 127;
         }
     };
+    // Keys typed earlier wait: an interrupt key must find the program it is meant for.
+    rt::thread::spawn("console", read_console);
     exit::first_ended().wait();
     trace::set(false);
     end_others();

@@ -96,7 +96,12 @@ fn run(
     let argv = user::read_strings(argv, ARGS_MAX)?;
     let envp = user::read_strings(envp, ARGS_MAX)?;
     let argv = if argv.is_empty() { alloc::vec![Vec::new()] } else { argv };
-    let loaded = exec::load(c.task, dirfd, path, flags, Args { argv, envp })?;
+    // The link to the own program is followed here, because what it names may have no path any more; the new name of
+    // the thread is still the link's, which busybox knows itself by.
+    let target = crate::procfs::exe_path(c.task, path);
+    let mut loaded =
+        exec::load(c.task, dirfd, target.as_deref().unwrap_or(path), flags, Args { argv, envp })?;
+    loaded.set_name(path);
     exec::commit(c.task, c.frame, loaded);
     Ok(None)
 }
@@ -104,7 +109,6 @@ fn run(
 /// execve(2).
 pub fn execve(c: &mut Call<'_>) -> SysResult<Option<usize>> {
     let path = user::read_path(c.a0())?;
-    let path = crate::procfs::exe_path(c.task, &path).unwrap_or(path);
     run(c, AT_FDCWD, &path, c.a1(), c.a2(), WalkFlags::FOLLOW)
 }
 

@@ -49,6 +49,13 @@ pub struct Loaded {
     name: [u8; 16],
 }
 
+impl Loaded {
+    /// Names the thread after a path other than the program's own.
+    pub fn set_name(&mut self, path: &[u8]) {
+        self.name = short_name(path);
+    }
+}
+
 struct Opened {
     dentry: DentryRef,
     head: [u8; HEAD],

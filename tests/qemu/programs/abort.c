@@ -1,0 +1,4 @@
+/* Ends by a signal. */
+#include <stdlib.h>
+
+int main(void) { abort(); }
