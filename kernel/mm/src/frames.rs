@@ -10,7 +10,7 @@ mod buddy;
 mod tests;
 
 use crate::heap::local;
-use buddy::Buddy;
+use buddy::{Buddy, Links};
 use core::ops::Range;
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use hal::addr::{DIRECT_MAP, LARGE_PAGE_SIZE, PAGE_SIZE, PhysAddr};
@@ -38,19 +38,22 @@ static PRESSURE: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
 /// # Safety
 /// Called once; the ranges are RAM that nobody uses.
 pub unsafe fn init(ranges: &[Range<u64>], pfn_end: usize) {
-    let len = pfn_end as u64;
+    let links_at = (pfn_end as u64).next_multiple_of(align_of::<Links>() as u64);
+    let nr_links = buddy::nr_top_links(pfn_end);
+    let len = links_at + (nr_links * size_of::<Links>()) as u64;
     let aligned = |r: &Range<u64>| r.start.next_multiple_of(PAGE_SIZE as u64)..r.end;
     let home = ranges.iter().map(aligned).find(|r| r.end.saturating_sub(r.start) > len + PAGE_SIZE as u64);
     let Some(home) = home else { panic!("not enough memory for the frame table") };
     let state_at = PhysAddr(home.start);
     // SAFETY: the range is free and mapped, and from here on only the allocator's.
-    let state = unsafe {
+    let (state, links) = unsafe {
         let at = state_at.to_virt();
-        core::ptr::write_bytes(at, buddy::NOT_FREE, pfn_end);
-        core::slice::from_raw_parts_mut(at, pfn_end)
+        core::ptr::write_bytes(at, buddy::NOT_FREE, len as usize);
+        let links = at.add(links_at as usize).cast::<Links>();
+        (core::slice::from_raw_parts_mut(at, pfn_end), core::slice::from_raw_parts_mut(links, nr_links))
     };
     PFN_END.store(pfn_end, Ordering::Relaxed);
-    *BUDDY.lock() = Some(Buddy::new(DIRECT_MAP as *mut u8, state));
+    *BUDDY.lock() = Some(Buddy::new(DIRECT_MAP as *mut u8, state, links));
     let table_end = (home.start + len).next_multiple_of(PAGE_SIZE as u64);
     for range in ranges {
         let is_home = range.contains(&home.start);

@@ -3,24 +3,35 @@
 //! A free block of order n is 2^n frames at a multiple of 2^n. Its first frame's state byte holds n, every other
 //! state byte [`NOT_FREE`]; its first 16 bytes link it into the list of its order. Two free buddies never exist:
 //! freeing merges them.
+//!
+//! Blocks of the largest order have their links in a table beside: memory that was never used is then never touched
+//! either, and the host need not provide it.
 
 /// State of a frame that is not the first of a free block.
 pub(super) const NOT_FREE: u8 = 0xff;
 /// Orders 0..=14: up to 64 MiB, so that the largest record of a pool is one run.
 const ORDERS: usize = 15;
+const TOP: usize = ORDERS - 1;
 /// No block.
 const NONE: usize = usize::MAX;
 
-/// In the first bytes of a free block.
-struct Links {
+/// In the first bytes of a free block, or in the table.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Links {
     next: usize,
     previous: usize,
+}
+
+/// Entries of the table for frames below `pfn_end`.
+pub(super) const fn nr_top_links(pfn_end: usize) -> usize {
+    pfn_end.div_ceil(1 << TOP)
 }
 
 pub(super) struct Buddy {
     /// Where frame 0 would be.
     memory: *mut u8,
     state: &'static mut [u8],
+    top_links: &'static mut [Links],
     first: [usize; ORDERS],
     nr_free: usize,
 }
@@ -29,39 +40,43 @@ pub(super) struct Buddy {
 unsafe impl Send for Buddy {}
 
 impl Buddy {
-    /// Without free frames. `state` is all [`NOT_FREE`]; frame n lies at `memory + n * 4096`.
-    pub(super) fn new(memory: *mut u8, state: &'static mut [u8]) -> Self {
-        Self { memory, state, first: [NONE; ORDERS], nr_free: 0 }
+    /// Without free frames. `state` is all [`NOT_FREE`], `top_links` has [`nr_top_links`] entries of any content;
+    /// frame n lies at `memory + n * 4096`.
+    pub(super) fn new(memory: *mut u8, state: &'static mut [u8], top_links: &'static mut [Links]) -> Self {
+        Self { memory, state, top_links, first: [NONE; ORDERS], nr_free: 0 }
     }
 
     pub(super) fn nr_free(&self) -> usize {
         self.nr_free
     }
 
-    fn links(&mut self, pfn: usize) -> &mut Links {
+    fn links(&mut self, pfn: usize, order: usize) -> &mut Links {
+        if order == TOP {
+            return &mut self.top_links[pfn >> TOP];
+        }
         // SAFETY: only called for free blocks, whose memory is ours; frames are aligned.
         unsafe { &mut *self.memory.wrapping_add(pfn * 4096).cast() }
     }
 
     fn push(&mut self, pfn: usize, order: usize) {
         let next = self.first[order];
-        *self.links(pfn) = Links { next, previous: NONE };
+        *self.links(pfn, order) = Links { next, previous: NONE };
         if next != NONE {
-            self.links(next).previous = pfn;
+            self.links(next, order).previous = pfn;
         }
         self.first[order] = pfn;
         self.state[pfn] = order as u8;
     }
 
     fn remove(&mut self, pfn: usize, order: usize) {
-        let Links { next, previous } = *self.links(pfn);
+        let Links { next, previous } = *self.links(pfn, order);
         if previous == NONE {
             self.first[order] = next;
         } else {
-            self.links(previous).next = next;
+            self.links(previous, order).next = next;
         }
         if next != NONE {
-            self.links(next).previous = previous;
+            self.links(next, order).previous = previous;
         }
         self.state[pfn] = NOT_FREE;
     }
@@ -110,9 +125,9 @@ impl Buddy {
         debug_assert!(self.state[start.min(self.state.len() - 1)..][..nr].iter().all(|&s| s == NOT_FREE));
         let (mut pfn, end) = (start, start + nr);
         while pfn < end {
-            let by_alignment = if pfn == 0 { ORDERS - 1 } else { pfn.trailing_zeros() as usize };
+            let by_alignment = if pfn == 0 { TOP } else { pfn.trailing_zeros() as usize };
             let by_length = (end - pfn).ilog2() as usize;
-            let order = by_alignment.min(by_length).min(ORDERS - 1);
+            let order = by_alignment.min(by_length).min(TOP);
             self.free(pfn, order);
             pfn += 1 << order;
         }
