@@ -98,6 +98,15 @@ impl Forger {
         self.walk.read(&self.nodes[node].bp)
     }
 
+    /// Pointer to the `index`th block of a kind.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn pointer(&self, kind: BlockKind, index: usize) -> Result<BlkPtr> {
+        let node = self.by_kind.get(&kind).and_then(|nodes| nodes.get(index)).ok_or("no such block")?;
+        Ok(self.nodes[*node].bp)
+    }
+
     /// The patches after which the `index`th block of a kind holds `content` (of the same length).
     ///
     /// # Errors

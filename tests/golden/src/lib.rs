@@ -3,13 +3,17 @@
 //! `data/POOL/dN.img.zst` are the pool's devices; beside them lies one set of lists for each dataset, named after it with
 //! `/` as `_` and `@` as `.`: `.sha256`, `.meta`, `.xattr`, and `.volsha256` for a volume.
 //!
-//! [`walk`] reads whole pools with the leaf crates alone; [`forge`] makes damaged pools whose checksums are right.
+//! [`walk`] reads whole pools with the leaf crates alone; [`forge`] makes damaged pools whose checksums are right,
+//! [`damage`] picks the damage by a seed. [`open`] and [`snapshot`] use the code under test.
 //!
 //! Unpacking uses the `zstd` program, which writes zeros as holes.
 #![forbid(unsafe_code)]
 
 pub mod check;
+pub mod damage;
 pub mod forge;
+pub mod open;
+pub mod snapshot;
 pub mod walk;
 
 use anyhow::{Context, Result, ensure};
