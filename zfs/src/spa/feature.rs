@@ -4,6 +4,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 pub use ondisk::feature::Feature;
+use ondisk::{Checksum, Compression};
 
 /// How far this build goes with a feature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,6 +61,8 @@ pub const fn support(feature: Feature) -> Support {
         | F::BlockCloning
         | F::BlockCloningEndian
         | F::FastDedup => Support::Read,
+        F::ZstdCompress if codec::supports_compression(Compression::Zstd) => Support::Read,
+        F::Blake3 if codec::supports_checksum(Checksum::Blake3) => Support::Read,
         // A dataset that uses these cannot be read, the rest of the pool can: refused where it is opened.
         F::Skein | F::EdonR | F::Blake3 | F::ZstdCompress | F::Encryption => Support::None,
         F::DeviceRemoval

@@ -101,7 +101,7 @@ impl Fat {
 
     /// The value under `key`.
     pub(super) fn lookup<B: Blocks>(&self, blocks: &B, key: &Key<'_>) -> Result<ZapValue> {
-        let hash = key.hash(self.salt(), self.flags);
+        let hash = key.hash(self.salt(), self.flags, self.normflags());
         let leaf = blocks.block(self.leaf_of(blocks, hash)?)?;
         Leaf::open(leaf.to_contiguous().as_ref())?.lookup(key, hash)
     }
@@ -140,7 +140,7 @@ impl Fat {
         value: &ZapValue,
         cd: Option<u32>,
     ) -> Result<()> {
-        let hash = key.hash(self.salt(), self.flags);
+        let hash = key.hash(self.salt(), self.flags, self.normflags());
         let fits = Leaf::chunks_needed(key, value.stored()?.len());
         self.with_room(blocks, tx, hash, fits, &mut |leaf| leaf.insert(key, hash, cd, value))?;
         self.change_header(blocks, tx, |h| h.num_entries.set(h.num_entries.get() + 1))
@@ -154,14 +154,14 @@ impl Fat {
         key: &Key<'_>,
         value: &ZapValue,
     ) -> Result<()> {
-        let hash = key.hash(self.salt(), self.flags);
+        let hash = key.hash(self.salt(), self.flags, self.normflags());
         let fits = Leaf::chunks_needed(key, value.stored()?.len());
         self.with_room(blocks, tx, hash, fits, &mut |leaf| leaf.update(key, hash, value))
     }
 
     /// Removes an entry.
     pub(super) fn remove<B: Blocks>(&mut self, blocks: &B, tx: &B::Tx, key: &Key<'_>) -> Result<()> {
-        let hash = key.hash(self.salt(), self.flags);
+        let hash = key.hash(self.salt(), self.flags, self.normflags());
         let blkid = self.leaf_of(blocks, hash)?;
         blocks.modify(tx, blkid, &mut |bytes| Leaf::open(bytes)?.remove(key, hash))?;
         self.change_header(blocks, tx, |h| h.num_entries.set(h.num_entries.get().saturating_sub(1)))

@@ -6,6 +6,9 @@ use crate::{Error, Result};
 use alloc::vec::Vec;
 use ondisk::zap::{HASH_BITS, HASH_BITS_64, ZAP_NAME_MAX_LONG, ZapFlags};
 
+/// Normalisation: names are hashed in upper case (and still told apart by case). So are the names of snapshots.
+pub(super) const NORM_UPPER: u64 = 2;
+
 /// What an entry is found by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Key<'a> {
@@ -40,8 +43,15 @@ impl Key<'_> {
         }
     }
 
-    /// Refuses keys that no ZAP can hold, or not this one.
-    pub(super) fn check(&self, flags: ZapFlags) -> Result<()> {
+    /// Refuses keys that no ZAP can hold, or not this one, or whose normal form needs tables of Unicode.
+    pub(super) fn check(&self, flags: ZapFlags, normflags: u64) -> Result<()> {
+        let is_plain = match self {
+            Self::Name(name) => normflags == 0 || (normflags == NORM_UPPER && name.is_ascii()),
+            Self::Words(_) => normflags == 0,
+        };
+        if !is_plain {
+            return Err(Error::Unsupported);
+        }
         let is_words = flags.contains(ZapFlags::UINT64_KEY);
         match self {
             Self::Name(name) if name.is_empty() || name.contains(&0) || is_words => Err(Error::Invalid),
@@ -51,11 +61,14 @@ impl Key<'_> {
         }
     }
 
-    /// The hash under `salt`.
-    pub(super) fn hash(&self, salt: u64, flags: ZapFlags) -> u64 {
+    /// The hash under `salt`, of the name as the ZAP's normalisation makes it.
+    pub(super) fn hash(&self, salt: u64, flags: ZapFlags, normflags: u64) -> u64 {
         let full = match self {
             Self::Words([first, ..]) if flags.contains(ZapFlags::PRE_HASHED_KEY) => *first,
             Self::Words(words) => words.iter().flat_map(|w| w.to_le_bytes()).fold(salt, step),
+            Self::Name(name) if normflags == NORM_UPPER => {
+                name.iter().map(u8::to_ascii_uppercase).fold(salt, step)
+            }
             Self::Name(name) => name.iter().copied().fold(salt, step),
         };
         full & !(u64::MAX >> hash_bits(flags))

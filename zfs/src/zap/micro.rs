@@ -59,7 +59,7 @@ impl Micro {
                 free.push(nr);
                 continue;
             }
-            let hash = Key::Name(entry.name()).hash(salt, ZapFlags::empty());
+            let hash = Key::Name(entry.name()).hash(salt, ZapFlags::empty(), normflags);
             if index.insert((hash, entry.cd.get()), nr).is_some() {
                 return Err(Error::Damaged);
             }
@@ -107,7 +107,7 @@ impl Micro {
         if self.free.is_empty() && !self.grow(blocks, tx)? {
             return Ok(Inserted::NeedsFat);
         }
-        let hash = Key::Name(name).hash(self.salt, ZapFlags::empty());
+        let hash = Key::Name(name).hash(self.salt, ZapFlags::empty(), self.normflags);
         let cd = self.free_cd(hash)?;
         let nr = self.free.last().copied().ok_or(Error::Damaged)?;
         let mut raw = RawMzapEntry::FREE;
@@ -148,7 +148,7 @@ impl Micro {
     }
 
     fn find(&self, bytes: &[u8], name: &[u8]) -> Result<((u64, u32), u16)> {
-        let hash = Key::Name(name).hash(self.salt, ZapFlags::empty());
+        let hash = Key::Name(name).hash(self.salt, ZapFlags::empty(), self.normflags);
         for (place, nr) in self.index.range((hash, 0)..=(hash, u32::MAX)) {
             if entry(bytes, *nr)?.name() == name {
                 return Ok((*place, *nr));

@@ -316,10 +316,7 @@ impl Form {
     }
 
     fn check_key(&self, key: &Key<'_>) -> Result<()> {
-        if self.normflags() != 0 {
-            return Err(Error::Unsupported);
-        }
-        key.check(self.flags())
+        key.check(self.flags(), self.normflags())
     }
 }
 

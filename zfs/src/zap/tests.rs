@@ -192,7 +192,7 @@ fn names_of_one_hash_are_told_apart() {
     for i in 0..200_000 {
         // Scattered names: a CRC tells short similar ones apart without fail.
         let name = format!("{:x}", salt_for(i, 2, 3));
-        let hash = Key::Name(name.as_bytes()).hash(salt, ZapFlags::empty());
+        let hash = Key::Name(name.as_bytes()).hash(salt, ZapFlags::empty(), 0);
         if let Some(other) = by_hash.insert(hash, name.clone()) {
             pair = Some((other, name));
             break;
@@ -210,6 +210,19 @@ fn names_of_one_hash_are_told_apart() {
         map.remove(&(), &Key::Name(b.as_bytes())).unwrap();
         map.update(&(), &Key::Name(b"makes it fat"), &ZapValue::string("s")).unwrap();
     }
+}
+
+/// Names of snapshots are hashed in upper case, so that names that differ by case share a hash and need differentiators.
+#[test]
+fn upper_case_normalisation_shares_hashes() {
+    let hash = |name: &[u8], norm| Key::Name(name).hash(1, ZapFlags::empty(), norm);
+    assert_eq!(hash(b"Monday", hash::NORM_UPPER), hash(b"mONDAY", hash::NORM_UPPER));
+    assert_eq!(hash(b"MONDAY", 0), hash(b"monday", hash::NORM_UPPER));
+    assert_ne!(hash(b"Monday", 0), hash(b"monday", 0));
+    let check = |name: &[u8], norm| Key::Name(name).check(ZapFlags::empty(), norm);
+    assert_eq!(check(b"monday", hash::NORM_UPPER), Ok(()));
+    assert_eq!(check("m\u{f6}nday".as_bytes(), hash::NORM_UPPER), Err(Error::Unsupported));
+    assert_eq!(check(b"monday", 8), Err(Error::Unsupported));
 }
 
 fn value() -> impl Strategy<Value = ZapValue> {

@@ -1,0 +1,196 @@
+//! Golden pools, imported and read by ours: every list must come out byte for byte, and what is not supported must be
+//! refused by name.
+
+use blockdev_host::MemDisk;
+use golden_tests::open::{self, Opened};
+use golden_tests::{Pool, difference};
+use mkfs::tree::manifest::{self, List};
+use std::sync::Arc;
+use zfs::Error;
+
+const KINDS: [(&str, List); 3] = [("sha256", List::Sha256), ("meta", List::Meta), ("xattr", List::Xattr)];
+
+/// Reads every listed dataset of a pool, and compares all lists.
+fn read(name: &str) {
+    read_except(name, &[]);
+}
+
+/// As [`read`], without datasets that need what is refused; those must be refused.
+fn read_except(name: &str, refused: &[&str]) {
+    let pool = Pool::unpack(name).expect("unpacks");
+    let opened = Opened::files(&pool.images).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let datasets = pool.listed().expect("lists");
+    assert!(!datasets.is_empty(), "{name}: no lists");
+    let mut problems = String::new();
+    for dataset in &datasets {
+        if refused.contains(&dataset.as_str()) {
+            assert!(opened.mount(dataset).is_err(), "{dataset} was to be refused");
+        } else if let Err(text) = compare(&pool, &opened, dataset, &datasets) {
+            problems += &text;
+        }
+    }
+    assert!(problems.is_empty(), "\n{problems}");
+}
+
+fn compare(pool: &Pool, opened: &Opened, dataset: &str, datasets: &[String]) -> Result<(), String> {
+    let mounted = opened.mount(dataset).map_err(|e| format!("{dataset}: {e}\n"))?;
+    let root = mounted.root().map_err(|e| format!("{dataset}: {e}\n"))?;
+    let mut problems = String::new();
+    for (kind, list) in KINDS {
+        let Some(mut expected) = pool.list(dataset, kind).expect("reads the list") else { continue };
+        let mut actual = Vec::new();
+        manifest::write(&root, list, &mut actual).map_err(|e| format!("{dataset}.{kind}: {e:#}\n"))?;
+        if list == List::Meta {
+            expected = without_mountpoints(&expected, dataset, datasets);
+            actual = without_mountpoints(&actual, dataset, datasets);
+        }
+        if let Some(text) = difference(&expected, &actual) {
+            problems += &format!("{dataset}.{kind}:\n{text}");
+        }
+    }
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
+}
+
+/// A list without the directories on which children were mounted when it was taken: it has the children's roots there.
+fn without_mountpoints(list: &[u8], dataset: &str, datasets: &[String]) -> Vec<u8> {
+    let children: Vec<String> = datasets
+        .iter()
+        .filter_map(|d| d.strip_prefix(&format!("{dataset}/")).map(|c| format!(" {c}")))
+        .collect();
+    let is_kept = |line: &&[u8]| {
+        !(line.starts_with(b"d ") && children.iter().any(|c| line.trim_ascii_end().ends_with(c.as_bytes())))
+    };
+    list.split_inclusive(|b| *b == b'\n').filter(is_kept).collect::<Vec<_>>().concat()
+}
+
+/// The pool must be refused with that error.
+fn refuse(name: &str, error: Error) {
+    let pool = Pool::unpack(name).expect("unpacks");
+    match Opened::files(&pool.images) {
+        Err(e) => assert_eq!(e, error, "{name}"),
+        Ok(_) => panic!("{name} was to be refused with: {error}"),
+    }
+}
+
+macro_rules! readable {
+    ($($test:ident)*) => { $(#[test] fn $test() { read(stringify!($test)); })* };
+}
+
+readable! {
+    plain acl compat20 grub2 nofeat v28 nologsm stripe copies dnode embed holebirth quota bigdir multi full gang logsm
+}
+
+/// Record sizes up to what is asked for. The pool's `.meta` lists are of sizes and names only, and its root file system
+/// holds a file of one tebibyte that is all hole.
+#[test]
+fn recsize() {
+    let pool = Pool::unpack("recsize").expect("unpacks");
+    let opened = Opened::files(&pool.images).unwrap_or_else(|e| panic!("{e}"));
+    for dataset in ["r512", "r1K", "r4K", "r16K", "r128K", "r1M", "r4M"].map(|name| format!("recsize/{name}"))
+    {
+        let root = opened.mount(&dataset).expect("mounts").root().expect("has a root");
+        let expected = pool.list(&dataset, "sha256").expect("reads the list").expect("has one");
+        let mut actual = Vec::new();
+        manifest::write(&root, List::Sha256, &mut actual).expect("reads");
+        assert_eq!(difference(&expected, &actual), None, "{dataset}");
+    }
+    let hole = opened
+        .mount("recsize")
+        .expect("mounts")
+        .root()
+        .expect("has a root")
+        .lookup(b"tera")
+        .expect("is there");
+    assert_eq!(hole.getattr().expect("has attributes").size, 1 << 40);
+    let mut bytes = [1; 4096];
+    assert_eq!(hole.read(1 << 39, &mut vfs::SliceSink::new(&mut bytes)).expect("reads"), bytes.len());
+    assert_eq!(bytes, [0; 4096]);
+}
+
+/// The vdev is the first partition of a whole disk.
+#[test]
+fn wholedisk() {
+    let pool = Pool::unpack("wholedisk").expect("unpacks");
+    let opened = Opened::partition(&pool.images[0]).unwrap_or_else(|e| panic!("{e}"));
+    let root = opened.mount("wholedisk").expect("mounts").root().expect("has a root");
+    for (kind, list) in KINDS {
+        let Some(expected) = pool.list("wholedisk", kind).expect("reads the list") else { continue };
+        let mut actual = Vec::new();
+        manifest::write(&root, list, &mut actual).expect("reads");
+        assert_eq!(difference(&expected, &actual), None);
+    }
+}
+
+/// Directories whose names are matched without case or normalised need Unicode tables.
+#[test]
+fn names() {
+    read_except("names", &["names/ci", "names/mixed", "names/norm"]);
+}
+
+/// Volumes are objects, not file systems.
+#[test]
+fn volumes() {
+    let pool = Pool::unpack("multi").expect("unpacks");
+    let opened = Opened::files(&pool.images).expect("imports");
+    for name in ["multi/vol4K", "multi/vol16K", "multi/vol128K", "multi/ext4"] {
+        let list = pool.list(name, "volsha256").expect("reads the list").expect("has one");
+        let expected = String::from_utf8_lossy(&list);
+        let actual = opened.volume_sha256(name).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert!(expected.starts_with(&actual), "{name}: {actual}, not {expected}");
+    }
+}
+
+/// dRAID and removed vdevs.
+#[test]
+fn unsupported_vdevs() {
+    refuse("drd", Error::Unsupported);
+    refuse("indirect", Error::Unsupported);
+}
+
+/// A dataset that needs what is not built in is refused, the rest of its pool is not.
+#[test]
+fn unsupported_datasets() {
+    let cases =
+        [("encroot", "encroot", Error::Encrypted), ("cksum", "cksum/skein", Error::UnsupportedFeature)];
+    for (name, dataset, error) in cases {
+        let pool = Pool::unpack(name).expect("unpacks");
+        let opened = Opened::files(&pool.images).expect("imports");
+        match opened.mount(dataset) {
+            Err(zpl::Error::Zfs(e)) => assert_eq!(e, error, "{dataset}"),
+            Err(e) => panic!("{dataset}: {e}"),
+            Ok(_) => panic!("{dataset} was to be refused"),
+        }
+    }
+}
+
+/// Without one of its two devices a striped pool cannot be opened, and says so.
+#[test]
+fn missing_device() {
+    let pool = Pool::unpack("stripe").expect("unpacks");
+    for image in &pool.images {
+        assert_eq!(Opened::files(std::slice::from_ref(image)).err(), Some(Error::MissingVdev));
+    }
+}
+
+/// A log with records is not replayed: the pool opens read-only, with the reason.
+#[test]
+fn unreplayed_log_is_read_only() {
+    let pool = Pool::unpack("zilmain").expect("unpacks");
+    let opened =
+        Opened::writable(&[Arc::new(MemDisk::from_file(&pool.images[0]).expect("loads"))]).expect("imports");
+    let properties = opened.spa.properties().expect("knows its properties");
+    assert!(properties.is_read_only, "a pool with unreplayed records must not be written");
+    let reason = properties.read_only_reason.unwrap_or_default();
+    assert!(reason.contains("log"), "reason: {reason}");
+}
+
+/// Every file system of a pool is found by its name.
+#[test]
+fn all_listed_datasets_exist() {
+    let pool = Pool::unpack("multi").expect("unpacks");
+    let opened = Opened::files(&pool.images).expect("imports");
+    let found = open::names(&opened.spa).expect("lists");
+    for name in pool.listed().expect("lists") {
+        assert!(found.contains(&name), "{name} is not in {found:?}");
+    }
+}
