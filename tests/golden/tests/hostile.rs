@@ -24,7 +24,7 @@ use std::time::Duration;
 use std::{env, thread};
 
 /// Images tried by `cargo test`.
-const IMAGES: u64 = 5_000;
+const IMAGES: u64 = 2_000;
 /// Images of one child process.
 const BATCH: u64 = 250;
 /// Longest time one image may take, on a machine that does other work too.

@@ -62,8 +62,11 @@ impl Znode {
     }
 
     pub(crate) fn lookup_znode(&self, name: &[u8]) -> Result<Arc<Self>> {
-        check_name(name)?;
-        let entry = self.entry(name)?;
+        // longer names can only be met, not made: a pool with the feature `longname` holds them
+        let entry = self.entry(name).map_err(|e| match check_name(name) {
+            Err(too_long) if e == Error::NotFound => too_long,
+            _ => e,
+        })?;
         self.fs.hold(ObjectId(object_of(entry)))
     }
 
