@@ -1,4 +1,4 @@
-//! Golden pools, imported and read by ours: every list must come out byte for byte, and what is not supported must be
+//! Golden pools, listed by the tools: every list must come out byte for byte, and what is not supported must be
 //! refused by name.
 
 use blockdev_host::MemDisk;
