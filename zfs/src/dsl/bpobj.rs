@@ -74,7 +74,7 @@ pub(crate) fn create(mos: &Mos, tx: &DmuTx) -> Result<ObjectId> {
 
 /// Count and sums.
 pub(crate) fn header(mos: &Mos, id: ObjectId) -> Result<BpobjPhys> {
-    mos.bonus(id, |bytes| Ok(BpobjPhys::parse(bytes)?))
+    mos.bonus_of(id, DmuType::BPOBJ_HDR, |bytes| Ok(BpobjPhys::parse(bytes)?))
 }
 
 /// Appends entries.
@@ -93,7 +93,7 @@ pub(crate) fn enqueue(mos: &Mos, tx: &DmuTx, id: ObjectId, bps: &[BlkPtr]) -> Re
     }
     let at = header.num_blkptrs.checked_mul(BLKPTR_SIZE as u64).ok_or(Error::Damaged)?;
     mos.write(tx, id, at, &bytes)?;
-    header.num_blkptrs += bps.len() as u64;
+    header.num_blkptrs = header.num_blkptrs.saturating_add(bps.len() as u64);
     set_header(mos, tx, id, &header)
 }
 
@@ -153,7 +153,7 @@ pub(crate) fn for_each_object(
         f(object, &header)?;
         if !header.subobjs.is_none() {
             let nr = usize::try_from(header.num_subobjs).map_err(|_| Error::Damaged)?;
-            if nr + todo.len() > SUBOBJS_MAX {
+            if nr > SUBOBJS_MAX - todo.len().min(SUBOBJS_MAX) {
                 return Err(Error::Damaged);
             }
             let ids = mos.read(header.subobjs, 0, nr * 8)?;
@@ -175,7 +175,12 @@ fn entries(
         let offset = at.checked_mul(BLKPTR_SIZE as u64).ok_or(Error::Damaged)?;
         let bytes = mos.read(id, offset, n as usize * BLKPTR_SIZE)?;
         for chunk in bytes.chunks_exact(BLKPTR_SIZE) {
-            f(&BlkPtr::from_bytes(chunk)?)?;
+            let bp = BlkPtr::from_bytes(chunk)?;
+            // No list holds holes. One whose header promises more than there is must not be read to its end.
+            if bp == BlkPtr::HOLE {
+                return Err(Error::Damaged);
+            }
+            f(&bp)?;
         }
         at += n;
     }

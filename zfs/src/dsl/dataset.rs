@@ -292,7 +292,7 @@ pub(crate) fn space_of(mos: &Mos, id: ObjectId, is_snapshot: bool, usable: u64) 
         available,
         used_by_dataset: head,
         used_by_snapshots: snap,
-        used_by_children: child + child_reserved,
+        used_by_children: child.saturating_add(child_reserved),
         used_by_refreservation: ref_reserved,
         logical_referenced: ds.uncompressed_bytes,
         logical_used: own.uncompressed_bytes,

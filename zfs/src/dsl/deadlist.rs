@@ -85,7 +85,7 @@ pub(crate) fn sums(mos: &Mos, id: ObjectId) -> Result<Sums> {
         let header = bpobj::header(mos, id)?;
         return Ok(Sums { used: header.bytes, compressed: header.comp, uncompressed: header.uncomp });
     }
-    let header = mos.bonus(id, |bytes| Ok(DeadlistPhys::parse(bytes)?))?;
+    let header = mos.bonus_of(id, DmuType::DEADLIST_HDR, |bytes| Ok(DeadlistPhys::parse(bytes)?))?;
     Ok(Sums { used: header.used, compressed: header.compressed, uncompressed: header.uncompressed })
 }
 

@@ -23,7 +23,7 @@ pub(crate) struct Change {
 }
 
 pub(crate) fn read(mos: &Mos, id: ObjectId) -> Result<DslDirPhys> {
-    mos.bonus(id, |bytes| Ok(DslDirPhys::parse(bytes)?))
+    mos.bonus_of(id, DmuType::DSL_DIR, |bytes| Ok(DslDirPhys::parse(bytes)?))
 }
 
 pub(crate) fn write(mos: &Mos, tx: &DmuTx, id: ObjectId, dir: &DslDirPhys) -> Result<()> {
@@ -47,7 +47,7 @@ pub(crate) fn modify(
 }
 
 pub(crate) fn read_dataset(mos: &Mos, id: ObjectId) -> Result<DslDatasetPhys> {
-    mos.bonus(id, |bytes| Ok(DslDatasetPhys::parse(bytes)?))
+    mos.bonus_of(id, DmuType::DSL_DATASET, |bytes| Ok(DslDatasetPhys::parse(bytes)?))
 }
 
 pub(crate) fn modify_dataset(
@@ -114,7 +114,7 @@ pub(crate) fn charge(mos: &Mos, tx: &DmuTx, id: ObjectId, change: Change, kinds:
         add(&mut dir.uncompressed_bytes, change.uncompressed);
         if dir.flags.contains(DslDirFlags::USED_BREAKDOWN) {
             add(&mut dir.used_breakdown[kinds.to as usize], kinds.bytes);
-            add(&mut dir.used_breakdown[kinds.from as usize], change.used - kinds.bytes);
+            add(&mut dir.used_breakdown[kinds.from as usize], change.used.wrapping_sub(kinds.bytes));
         }
         write(mos, tx, at, &dir)?;
         if dir.parent.is_none() {
@@ -141,7 +141,7 @@ pub(crate) fn transfer(
     }
     modify(mos, tx, id, |dir| {
         if dir.flags.contains(DslDirFlags::USED_BREAKDOWN) {
-            add(&mut dir.used_breakdown[from as usize], -bytes);
+            add(&mut dir.used_breakdown[from as usize], bytes.wrapping_neg());
             add(&mut dir.used_breakdown[to as usize], bytes);
         }
     })

@@ -2,6 +2,7 @@
 use super::dir;
 use crate::spa::mos::Mos;
 use crate::{Error, Result};
+use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
 use ondisk::ObjectId;
@@ -95,8 +96,10 @@ pub(crate) fn walk(
     f: &mut dyn FnMut(&Entry) -> Result<()>,
 ) -> Result<()> {
     let mut todo = alloc::vec![(root, String::from(root_name), 0)];
+    let mut met = BTreeSet::new();
     while let Some((id, name, depth)) = todo.pop() {
-        if depth > dir::DEPTH_MAX {
+        // A directory has one parent: met again, the tree is none.
+        if depth > dir::DEPTH_MAX || !met.insert(id) {
             return Err(Error::Damaged);
         }
         let dir = dir::read(mos, id)?;

@@ -47,6 +47,7 @@ impl Offsets {
         let is_sane = offsets.create_len < offsets.size
             && offsets.size <= 1 << 40
             && offsets.begin <= offsets.end
+            && offsets.end <= 1 << 62
             && offsets.end - offsets.begin <= offsets.size;
         if is_sane { Ok(offsets) } else { Err(Error::Damaged) }
     }
@@ -130,7 +131,7 @@ pub(crate) fn log(mos: &Mos, tx: &DmuTx, env: &Environment, host: &str, command:
     }
     while at.end + bytes.len() as u64 - at.begin > at.size - at.create_len {
         at.begin += 8 + record_len(mos, id, &at, at.begin)?;
-        at.lost += 1;
+        at.lost = at.lost.saturating_add(1);
     }
     let place = at.place(at.end);
     let first = bytes.len().min((at.size - place) as usize);

@@ -17,6 +17,9 @@ use ondisk::uberblock::{RawUberblock, UBERBLOCK_MAGIC, UBERBLOCK_SIZE, Uberblock
 use ondisk::{OndiskError, Txg};
 use zerocopy::{FromBytes, IntoBytes};
 
+/// Highest transaction group believed: no pool gets there, and numbers can be added to it.
+const TXG_MAX: Txg = Txg(1 << 60);
+
 /// What a device's labels hold.
 #[derive(Debug)]
 pub(crate) struct DeviceLabels {
@@ -84,7 +87,7 @@ fn read_ring(device: &Arc<dyn BlockDevice>, label: u64, ashift: u8) -> Result<Ve
         let is_known = magic == UBERBLOCK_MAGIC || magic == UBERBLOCK_MAGIC.swap_bytes();
         let verifier = label_verifier(start + (index * size) as u64);
         if is_known && embedded::verify(slot, &verifier).is_ok() {
-            found.extend(parse_uberblock(&mut slot[..UBERBLOCK_SIZE]));
+            found.extend(parse_uberblock(&mut slot[..UBERBLOCK_SIZE]).filter(|u| u.txg <= TXG_MAX));
         }
     }
     Ok(found)

@@ -130,6 +130,19 @@ impl Mos {
         out
     }
 
+    /// As [`Self::bonus`], of an object that must have a bonus of that type.
+    pub(crate) fn bonus_of<T>(
+        &self,
+        id: ObjectId,
+        kind: DmuType,
+        f: impl FnOnce(&[u8]) -> Result<T>,
+    ) -> Result<T> {
+        if self.hold(id)?.bonus_kind() != kind {
+            return Err(Error::Damaged);
+        }
+        self.bonus(id, f)
+    }
+
     pub(crate) fn modify_bonus(
         &self,
         tx: &DmuTx,

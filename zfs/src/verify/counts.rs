@@ -37,8 +37,8 @@ impl Counts {
         let dir = dir::read(mos, entry.dir)?;
         self.dirs.insert(entry.dir.0, entry.name.clone());
         let sums = self.children.entry(dir.parent.0).or_default();
-        sums.0 += dir.used_bytes;
-        sums.1 += dir.reserved.saturating_sub(dir.used_bytes);
+        sums.0 = sums.0.wrapping_add(dir.used_bytes);
+        sums.1 = sums.1.wrapping_add(dir.reserved.saturating_sub(dir.used_bytes));
         if mos.kind(entry.dir)? == DmuType::OTN_ZAP_METADATA {
             self.count(Feature::ExtensibleDataset);
         }

@@ -25,14 +25,15 @@ impl Claims {
         Self { claimed: none(), optional: none(), may_share: false }
     }
 
-    /// Claims a block's space.
-    pub(super) fn claim(&mut self, report: &mut Report, vdev: u32, offset: u64, len: u64) -> Result<()> {
+    /// Claims a block's space; false when some of it was claimed already.
+    pub(super) fn claim(&mut self, report: &mut Report, vdev: u32, offset: u64, len: u64) -> bool {
         let finding = Finding::NotAllocated { vdev: vdev.into(), offset, len };
         let Some(tree) = self.claimed.get_mut(vdev as usize) else {
             report.add(finding);
-            return Ok(());
+            return true;
         };
-        if tree.overlaps(offset, len) {
+        let is_taken = tree.overlaps(offset, len);
+        if is_taken {
             if !self.may_share {
                 report.add(Finding::DoubleAllocation { vdev: vdev.into(), offset, len });
             }
@@ -41,7 +42,7 @@ impl Claims {
         if tree.add(offset, len).is_err() {
             report.add(finding);
         }
-        Ok(())
+        !is_taken
     }
 
     /// Notes space that need not be allocated.

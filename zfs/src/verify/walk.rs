@@ -27,7 +27,7 @@ use zerocopy::FromBytes;
 /// Blocks between two calls of the progress function.
 const PROGRESS_EVERY: u64 = 256;
 /// Most entries of a bptree.
-const BPTREE_MAX: u64 = 1 << 24;
+const BPTREE_MAX: u64 = 1 << 16;
 
 /// Walks the pool whose MOS root block is `root`.
 ///
@@ -139,7 +139,10 @@ impl State<'_> {
                 continue;
             };
             bpobj::for_each(mos, list, &mut |bp| {
-                if bp.is_hole() || bp.is_embedded() { Ok(()) } else { self.claim(bp) }
+                if !bp.is_hole() && !bp.is_embedded() {
+                    self.claim(bp);
+                }
+                Ok(())
             })?;
         }
         self.bptree(mos)
@@ -159,7 +162,8 @@ impl State<'_> {
         }
         let size = size_of::<RawBptreeEntry>();
         for index in begin..end {
-            let bytes = mos.read(id, index * size as u64, size)?;
+            let at = index.checked_mul(size as u64).ok_or(Error::Damaged)?;
+            let bytes = mos.read(id, at, size)?;
             let entry = RawBptreeEntry::read_from_bytes(&bytes).map_err(|_| Error::Damaged)?;
             let root = entry.bp.parse()?;
             let after = Txg(entry.birth_txg.get());
@@ -169,13 +173,17 @@ impl State<'_> {
         Ok(())
     }
 
-    fn claim(&mut self, bp: &BlkPtr) -> Result<()> {
+    /// Claims what a block occupies; false when it was claimed already.
+    fn claim(&mut self, bp: &BlkPtr) -> bool {
         let (claims, report) = (&mut self.claims, &mut self.report);
-        let places =
-            self.storage.for_each_place(bp, &mut |vdev, offset, len| claims.claim(report, vdev, offset, len));
+        let mut is_new = true;
+        let places = self.storage.for_each_place(bp, &mut |vdev, offset, len| {
+            is_new &= claims.claim(report, vdev, offset, len);
+            Ok(())
+        });
         // A gang header that cannot be read was reported as a bad copy; what hangs below it is unknown.
         self.is_whole &= places.is_ok();
-        Ok(())
+        is_new
     }
 
     fn check(&mut self, bp: &BlkPtr, bookmark: Bookmark) {
@@ -211,13 +219,17 @@ impl Visitor for State<'_> {
         if bp.is_embedded() {
             return Ok(true);
         }
-        self.claim(bp)?;
+        let is_new = self.claim(bp);
+        if !is_new && !self.claims.may_share {
+            // Walked before: a tree whose branches meet again could have more paths than anyone can walk.
+            return Ok(false);
+        }
         self.check(bp, bookmark);
         self.done.bytes_done += bp.asize();
         if self.report.nr_blocks.is_multiple_of(PROGRESS_EVERY) {
             (self.progress)(self.done);
         }
-        Ok(true)
+        Ok(is_new)
     }
 
     fn zil(&mut self, header: &ZilHeader, objset: u64) -> Result<()> {
