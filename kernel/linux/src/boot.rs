@@ -63,7 +63,7 @@ pub fn run(boot: Boot) -> i32 {
     let traced = boot.is_traced;
     let kernel = make_kernel(&boot);
     mount_all(kernel, &boot.tmpfs);
-    glue::install();
+    glue::install(traced);
     hal::serial::enable_input(on_input);
     rt::thread::spawn("write-back", write_back);
     trace::set(traced);

@@ -9,7 +9,6 @@ use crate::errno::{Errno, SysResult};
 use crate::wait::{Ended, Waiter};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, Ordering};
 use rt::SpinLock;
 use rt::time::Instant;
 
@@ -40,7 +39,6 @@ struct Sleeper {
     key: Key,
     bits: u32,
     waiter: Arc<Waiter>,
-    ticket: Arc<AtomicBool>,
 }
 
 /// All futexes of a system.
@@ -74,32 +72,31 @@ impl FutexTable {
         is_interrupted: &dyn Fn() -> bool,
         is_expected: impl FnOnce() -> SysResult<bool>,
     ) -> SysResult<()> {
-        // True once a wake took it off a queue; requeueing leaves it in another bucket with the same ticket.
-        let ticket = Arc::new(AtomicBool::new(false));
         waiter.reset();
+        waiter.arm();
         {
             let mut bucket = self.0[key.bucket()].lock();
             if !is_expected()? {
                 return Err(Errno::EAGAIN);
             }
-            bucket.push_back(Sleeper { key, bits, waiter: waiter.clone(), ticket: ticket.clone() });
+            bucket.push_back(Sleeper { key, bits, waiter: waiter.clone() });
         }
         loop {
             let ended = waiter.park(deadline, "futex", is_interrupted);
-            if ticket.load(Ordering::Acquire) {
+            if !waiter.is_armed() {
                 return Ok(());
             }
             match ended {
                 // A wake-up left over from something else.
                 Ok(()) => waiter.reset(),
                 Err(ended) => {
-                    if !self.withdraw(key, &ticket) {
+                    if !self.withdraw(key, waiter) {
                         return Ok(());
                     }
                     return Err(if ended == Ended::Timeout { Errno::ETIMEDOUT } else { Errno::RESTARTSYS });
                 }
             }
-            if ticket.load(Ordering::Acquire) {
+            if !waiter.is_armed() {
                 return Ok(());
             }
         }
@@ -107,15 +104,15 @@ impl FutexTable {
 
     /// Takes a sleeper out again; false when a wake was faster. Looks in its own bucket first: only a requeue can
     /// have moved it.
-    fn withdraw(&self, key: Key, ticket: &Arc<AtomicBool>) -> bool {
+    fn withdraw(&self, key: Key, waiter: &Arc<Waiter>) -> bool {
         let others = (0..BUCKETS).filter(|b| *b != key.bucket());
         for bucket in core::iter::once(key.bucket()).chain(others) {
             let mut sleepers = self.0[bucket].lock();
-            if let Some(at) = sleepers.iter().position(|s| Arc::ptr_eq(&s.ticket, ticket)) {
+            if let Some(at) = sleepers.iter().position(|s| Arc::ptr_eq(&s.waiter, waiter)) {
                 sleepers.remove(at);
                 return true;
             }
-            if ticket.load(Ordering::Acquire) {
+            if !waiter.is_armed() {
                 return false;
             }
         }
@@ -133,7 +130,7 @@ impl FutexTable {
         while i < sleepers.len() && nr_woken < max {
             if sleepers[i].key == key && sleepers[i].bits & bits != 0 {
                 if let Some(sleeper) = sleepers.remove(i) {
-                    sleeper.ticket.store(true, Ordering::Release);
+                    sleeper.waiter.disarm();
                     sleeper.waiter.wake();
                     nr_woken += 1;
                 }
@@ -177,7 +174,7 @@ impl FutexTable {
             }
             let Some(mut sleeper) = source.remove(i) else { break };
             if nr_woken < nr_wake {
-                sleeper.ticket.store(true, Ordering::Release);
+                sleeper.waiter.disarm();
                 sleeper.waiter.wake();
                 nr_woken += 1;
             } else {

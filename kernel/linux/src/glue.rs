@@ -13,6 +13,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use hal::fpu::FpuArea;
 use hal::trap::{self, Fault, TrapFrame};
+use linux_raw_sys::general as nr;
 use mm::space::{Access, AddressSpace, FaultResult};
 
 /// Work bit: look at signals.
@@ -36,10 +37,48 @@ impl ThreadHandle {
     }
 }
 
-/// Registers everything with the architecture.
-pub fn install() {
+/// Calls that only tell a number of the thread, answered by the entry code itself.
+const QUICK: [u32; 7] = [
+    nr::__NR_getpid,
+    nr::__NR_gettid,
+    nr::__NR_getppid,
+    nr::__NR_getuid,
+    nr::__NR_geteuid,
+    nr::__NR_getgid,
+    nr::__NR_getegid,
+];
+
+/// Registers everything with the architecture. Traced calls all pass through [`sys::dispatch`].
+pub fn install(is_traced: bool) {
     hal::syscall::set_handlers(on_call, on_work);
     trap::set_fault_hook(on_fault);
+    for (slot, number) in QUICK.into_iter().enumerate() {
+        hal::syscall::set_quick(number as u8, (!is_traced).then_some(slot));
+    }
+}
+
+/// The answers to [`QUICK`].
+fn quick_answers(task: &Task) -> [u32; 7] {
+    let process = &task.process;
+    let (uid, gid) = {
+        let cred = process.cred.lock();
+        (cred.uid, cred.gid)
+    };
+    [process.pid as u32, task.tid() as u32, process.ppid() as u32, uid[0], uid[1], gid[0], gid[1]]
+}
+
+/// Brings the answers that the entry code gives up to date, after one of the numbers changed.
+pub fn refresh_quick(task: &Task) {
+    let answers = quick_answers(task);
+    if let Some(thread) = task.thread.get() {
+        store_quick(thread.0.head(), answers);
+    }
+}
+
+fn store_quick(head: &hal::cpu::ThreadHead, answers: [u32; 7]) {
+    for (slot, answer) in head.quick.iter().zip(answers) {
+        slot.store(answer, Ordering::Relaxed);
+    }
 }
 
 /// The running thread's task, if it has one.
@@ -85,6 +124,7 @@ fn request_bits(bits: u32) {
 pub fn start(task: &Arc<Task>, frame: &TrapFrame, fs_base: u64, fpu: Option<FpuArea>) -> SysResult<()> {
     let slot = Arc::into_raw(task.clone()).cast_mut().cast();
     let mut builder = sched::Builder::new("app").user_slot(slot).space(task.space()).fs_base(fs_base);
+    builder = builder.quick(&quick_answers(task));
     if let Some(fpu) = fpu {
         builder = builder.fpu(fpu);
     }

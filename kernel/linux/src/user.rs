@@ -97,14 +97,15 @@ pub struct Buffer {
 pub type Buffers = SmallVec<[Buffer; 8]>;
 
 /// One buffer, cut to what one call may move.
-pub fn buffer(addr: u64, len: u64) -> SysResult<Buffers> {
+///
+/// # Errors
+/// [`Errno::EFAULT`].
+pub fn buffer(addr: u64, len: u64) -> SysResult<[Buffer; 1]> {
     let len = usize::try_from(len).unwrap_or(usize::MAX).min(IO_MAX);
     if !uaccess::is_user_range(addr as usize, len) {
         return Err(Errno::EFAULT);
     }
-    let mut all = Buffers::new();
-    all.push(Buffer { addr, len });
-    Ok(all)
+    Ok([Buffer { addr, len }])
 }
 
 /// Reads a vector of buffers.

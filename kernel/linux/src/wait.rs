@@ -26,12 +26,19 @@ pub enum Ended {
 pub struct Waiter {
     thread: Thread,
     is_woken: AtomicBool,
+    /// It is in a futex queue. Cleared by whoever takes it out, so that a wake-up by something else is not taken for
+    /// the futex'.
+    is_armed: AtomicBool,
 }
 
 impl Waiter {
     /// Of the calling thread.
     pub fn of_current() -> Arc<Self> {
-        Arc::new(Self { thread: rt::thread::current(), is_woken: AtomicBool::new(false) })
+        Arc::new(Self {
+            thread: rt::thread::current(),
+            is_woken: AtomicBool::new(false),
+            is_armed: AtomicBool::new(false),
+        })
     }
 
     /// Ends the thread's wait, or the next one.
@@ -43,6 +50,21 @@ impl Waiter {
     /// Makes the thread look at its signals.
     pub fn nudge(&self) {
         self.thread.unpark();
+    }
+
+    /// It is about to join a futex queue.
+    pub fn arm(&self) {
+        self.is_armed.store(true, Ordering::Relaxed);
+    }
+
+    /// It was taken out of its futex queue.
+    pub fn disarm(&self) {
+        self.is_armed.store(false, Ordering::Release);
+    }
+
+    /// Whether it is in a futex queue still.
+    pub fn is_armed(&self) -> bool {
+        self.is_armed.load(Ordering::Acquire)
     }
 
     /// Forgets a wake-up of an earlier wait.

@@ -10,7 +10,7 @@ use core::cell::UnsafeCell;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use hal::addr::PhysAddr;
-use hal::cpu::ThreadHead;
+use hal::cpu::{QUICK_SLOTS, ThreadHead};
 use hal::fpu::FpuArea;
 use hal::trap::TrapFrame;
 use rt::rank::HeldRanks;
@@ -230,6 +230,7 @@ pub struct Builder<'a> {
     affinity: u64,
     extension: Option<Extension>,
     user_slot: *mut (),
+    quick: [u32; QUICK_SLOTS],
     space: Option<Arc<dyn Space>>,
     fs_base: u64,
     fpu: Option<FpuArea>,
@@ -243,6 +244,7 @@ impl<'a> Builder<'a> {
             affinity: u64::MAX,
             extension: None,
             user_slot: core::ptr::null_mut(),
+            quick: [0; QUICK_SLOTS],
             space: None,
             fs_base: 0,
             fpu: None,
@@ -265,6 +267,14 @@ impl<'a> Builder<'a> {
     /// Initial value of [`hal::cpu::user_slot`].
     pub fn user_slot(mut self, value: *mut ()) -> Self {
         self.user_slot = value;
+        self
+    }
+
+    /// Initial results of the calls that the entry code answers itself (see [`hal::syscall::set_quick`]).
+    pub fn quick(mut self, results: &[u32]) -> Self {
+        for (slot, result) in self.quick.iter_mut().zip(results) {
+            *slot = *result;
+        }
         self
     }
 
@@ -348,6 +358,9 @@ fn new_thread(builder: Builder<'_>, stack: Option<Stack>, is_idle: bool) -> Thre
     let top = stack.as_ref().map_or(0, Stack::top);
     let head = ThreadHead::new(top);
     head.user_slot.store(builder.user_slot, Ordering::Relaxed);
+    for (slot, result) in head.quick.iter().zip(builder.quick) {
+        slot.store(result, Ordering::Relaxed);
+    }
     Thread {
         head,
         private: UnsafeCell::new(Private {

@@ -1,7 +1,7 @@
 //! Futexes with real threads.
 use super::*;
 use rt_std as _;
-use std::sync::atomic::{AtomicU32, AtomicUsize};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 const KEY: Key = Key { owner: 1, at: 0x1000, is_shared: false };

@@ -5,7 +5,6 @@ use crate::futex::{FUTEXES, Key, MATCH_ANY};
 use crate::task::Task;
 use crate::time::{self, CLOCK_MONOTONIC, CLOCK_REALTIME, TimeSpec};
 use crate::user;
-use alloc::sync::Arc;
 use hal::uaccess;
 use linux_raw_sys::general as k;
 use rt::time::Instant;
@@ -24,12 +23,11 @@ pub fn key_of(task: &Task, at: u64, is_private: bool) -> SysResult<Key> {
     if at >= mm::space::USER_END {
         return Err(Errno::EFAULT);
     }
-    let space = task.space();
-    let own = Key { owner: Arc::as_ptr(&space) as u64, at, is_shared: false };
+    let own = Key { owner: task.space_id(), at, is_shared: false };
     if is_private {
         return Ok(own);
     }
-    Ok(match space.shared_place(at) {
+    Ok(match task.space_if_alive().and_then(|space| space.shared_place(at)) {
         Some((object, offset)) => Key { owner: object, at: offset, is_shared: true },
         None => own,
     })

@@ -315,6 +315,9 @@ fn change_ids(
     let mut slot = c.task.process.cred.lock();
     let (uid, gid) = change(&slot, slot.is_root()).ok_or(Errno::EPERM)?;
     (slot.uid, slot.gid) = (uid, gid);
+    drop(slot);
+    let threads = c.task.process.threads.lock().clone();
+    threads.iter().for_each(|t| glue::refresh_quick(t));
     Ok(0)
 }
 

@@ -293,6 +293,7 @@ fn become_alone(task: &Task) {
     if task.tid() != process.pid {
         pids::remove_task(task.tid());
         task.set_tid(process.pid);
+        glue::refresh_quick(task);
         if let Some(me) = process.threads.lock().first() {
             pids::add_task(me);
         }

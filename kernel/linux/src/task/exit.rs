@@ -143,6 +143,8 @@ fn adopt_children(process: &Arc<Process>) {
             pids::remove_process(child.pid);
         } else if let Some(first) = &first {
             child.set_parent(first);
+            let threads = child.threads.lock().clone();
+            threads.iter().for_each(|t| glue::refresh_quick(t));
             first.children.lock().push(child);
         }
     }

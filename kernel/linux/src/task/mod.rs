@@ -65,6 +65,8 @@ pub struct Task {
     /// Its root and working directory.
     pub place: Arc<Place>,
     space: SpinLock<Option<Arc<AddressSpace>>>,
+    /// Address of the space, to tell it apart without touching its count.
+    space_id: AtomicU64,
     /// Blocked signals.
     mask: AtomicU64,
     /// The mask to go back to when the next signal was delivered or found missing (sigsuspend, ppoll...).
@@ -110,6 +112,7 @@ impl Task {
             process: parts.process,
             fds: parts.fds,
             place: parts.place,
+            space_id: AtomicU64::new(Arc::as_ptr(&parts.space) as u64),
             space: SpinLock::new(Some(parts.space)),
             mask: AtomicU64::new(parts.mask.as_mask().0),
             saved_mask: SpinLock::new(None),
@@ -147,7 +150,13 @@ impl Task {
 
     /// Replaces its memory; what it was.
     pub(crate) fn set_space(&self, space: Option<Arc<AddressSpace>>) -> Option<Arc<AddressSpace>> {
+        self.space_id.store(space.as_ref().map_or(0, |s| Arc::as_ptr(s) as u64), Ordering::Relaxed);
         core::mem::replace(&mut *self.space.lock(), space)
+    }
+
+    /// Differs between the spaces of live tasks.
+    pub fn space_id(&self) -> u64 {
+        self.space_id.load(Ordering::Relaxed)
     }
 
     /// The file of a descriptor.

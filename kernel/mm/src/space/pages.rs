@@ -102,6 +102,12 @@ pub(crate) fn release(frame: u64) {
                 debug_assert!(false, "a frame was released once too often");
                 return;
             }
+            // Nobody else can reach an anonymous frame whose only reference is ours.
+            1 if info.owner.load(Ordering::Relaxed).is_null() => {
+                info.nr_refs.store(0, Ordering::Release);
+                fence(Ordering::Acquire);
+                return machine::free(frame);
+            }
             1 => {
                 if info.nr_refs.compare_exchange(1, BUSY, Ordering::Acquire, Ordering::Relaxed).is_ok() {
                     return release_last(frame, info);
@@ -116,22 +122,15 @@ pub(crate) fn release(frame: u64) {
     }
 }
 
+/// Gives a borrowed frame's page back to its cache.
 fn release_last(frame: u64, info: &PageInfo) {
     let owner = info.owner.swap(core::ptr::null_mut(), Ordering::Relaxed);
     fence(Ordering::AcqRel);
-    match NonNull::new(owner) {
-        None => {
-            info.nr_refs.store(0, Ordering::Release);
-            machine::free(frame);
-        }
-        Some(raw) => {
-            // SAFETY: the owner word was set from into_raw of a page at this frame (adopt) and is taken once: the
-            // count went through BUSY, which one thread at a time can set.
-            let page = unsafe { PageRef::from_raw(raw, machine::phys_to_virt(frame)) };
-            info.nr_refs.store(0, Ordering::Release);
-            drop(page);
-        }
-    }
+    // SAFETY: the owner word was set from into_raw of a page at this frame (adopt) and is taken once: the count went
+    // through BUSY, which one thread at a time can set.
+    let page = NonNull::new(owner).map(|raw| unsafe { PageRef::from_raw(raw, machine::phys_to_virt(frame)) });
+    info.nr_refs.store(0, Ordering::Release);
+    drop(page);
 }
 
 /// Copies a frame's content to another.
