@@ -515,3 +515,59 @@ fn a_rewind_gives_up_newer_groups_for_good() {
     assert_clean(&spa);
     spa.export().unwrap();
 }
+
+#[test]
+fn commands_and_writers_do_not_meet() {
+    const WRITERS: u64 = 4;
+    const ROUNDS: u64 = 40;
+    let disks = disks(&[192 << 20, 192 << 20]);
+    let spec = PoolSpec { deterministic: None, ..spec() };
+    let spa = Spa::create(vdevs(&disks), &spec, &mut fill).unwrap();
+    for n in 0..WRITERS {
+        spa.create_dataset(&format!("tank/w{n}"), &[], &mut nothing).unwrap();
+    }
+    std::thread::scope(|scope| {
+        for n in 0..WRITERS {
+            let spa = &spa;
+            scope.spawn(move || {
+                let mut random = Random(n);
+                let ds = spa.open_dataset(&format!("tank/w{n}")).unwrap();
+                let objset = ds.objset();
+                let mut objects = Vec::new();
+                for _ in 0..ROUNDS {
+                    let size = 512 << random.below(8);
+                    let bytes = u64::from(size) * random.below(20);
+                    objects.push(write_object(&objset, &mut random, bytes, size).unwrap());
+                    if random.below(3) == 0 {
+                        let id = objects.swap_remove(random.below(objects.len() as u64) as usize);
+                        let tx = DmuTx::begin(&objset, TxSpace::names(1, 0).net_free()).unwrap();
+                        objset.free(&tx, id).unwrap();
+                    }
+                    if random.below(10) == 0 {
+                        spa.sync().unwrap();
+                    }
+                    assert!(ds.properties().is_ok() && ds.space().is_ok());
+                }
+            });
+        }
+        let spa = &spa;
+        scope.spawn(move || {
+            for n in 0..ROUNDS / 4 {
+                let (name, to) = (format!("tank/t{n}"), format!("tank/u{n}"));
+                spa.create_dataset(&name, &[], &mut fill).unwrap();
+                spa.set_property(&name, &Property::Atime, &PropertyValue::Number(0)).unwrap();
+                spa.rename_dataset(&name, &to).unwrap();
+                assert!(spa.datasets().unwrap().iter().any(|d| d.name == to));
+                if n % 2 == 0 {
+                    spa.destroy_dataset(&to).unwrap();
+                }
+            }
+        });
+    });
+    spa.sync().unwrap();
+    assert_clean(&spa);
+    spa.export().unwrap();
+    let spa = import(&disks);
+    assert_clean(&spa);
+    spa.export().unwrap();
+}
