@@ -88,13 +88,20 @@ impl Dnode {
             stream.until = to;
             (from, to)
         };
-        self.prefetch_blocks(from, to);
-        self.prefetch_indirect(to);
+        let reached = self.prefetch_blocks(from, to);
+        self.prefetch_indirect(reached);
+        if reached < to {
+            // Goes on from there once the indirect block is in memory.
+            let mut ahead = self.streams.ahead.lock();
+            let until = &mut ahead[index].until;
+            *until = reached.min(*until);
+        }
     }
 
-    /// Asks for the data blocks `from..to` that are not in memory.
-    pub(super) fn prefetch_blocks(&self, from: u64, to: u64) {
-        for blkid in from..to.min(from.saturating_add(BLOCKS_MAX)) {
+    /// Asks for the data blocks `from..to` that are not in memory; gives the first it knows no place of.
+    pub(super) fn prefetch_blocks(&self, from: u64, to: u64) -> u64 {
+        let to = to.min(from.saturating_add(BLOCKS_MAX));
+        for blkid in from..to {
             if self.level(0).get(blkid).is_some() || self.is_freed(blkid) {
                 continue;
             }
@@ -103,10 +110,10 @@ impl Dnode {
                     self.storage.prefetch(&bp, self.bookmark(0, blkid));
                 }
                 Some(_) => {}
-                // The blocks follow once their indirect block is there.
-                None => return self.prefetch_indirect(blkid),
+                None => return blkid,
             }
         }
+        to
     }
 
     /// Asks for the indirect block above data block `blkid`.
@@ -126,6 +133,7 @@ impl Dnode {
     pub fn prefetch(&self, offset: u64, len: u64) {
         let size = u64::from(self.block_size().max(512));
         let last = offset.saturating_add(len.max(1) - 1) / size;
-        self.prefetch_blocks(offset / size, last.saturating_add(1));
+        let reached = self.prefetch_blocks(offset / size, last.saturating_add(1));
+        self.prefetch_indirect(reached);
     }
 }

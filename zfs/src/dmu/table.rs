@@ -12,6 +12,7 @@ use crate::{Error, Result};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::Ordering;
 use hashbrown::HashMap;
@@ -153,13 +154,24 @@ impl DnodeTable {
         self.shards.iter().map(|s| s.lock().clock.len()).sum()
     }
 
+    /// Evicts what is beyond the bound: after a sync, when what was dirty no longer is.
+    pub(super) fn trim(&self) {
+        self.evict(|shard| shard.clock.len().saturating_sub(self.shard_max));
+    }
+
     /// Evicts what is not in use.
     pub(super) fn evict_unused(&self) {
+        self.evict(|shard| shard.clock.len() * 2);
+    }
+
+    /// Looks at as many candidates of each shard as `nr_looks` says.
+    fn evict(&self, nr_looks: impl Fn(&Shard) -> usize) {
         for shard in &self.shards {
             let mut shard = shard.lock();
-            let evicted: alloc::vec::Vec<_> =
-                (0..shard.clock.len() * 2).filter_map(|_| shard.sweep_one()).collect();
+            let nr_looks = nr_looks(&shard);
+            let evicted: Vec<_> = (0..nr_looks).filter_map(|_| shard.sweep_one()).collect();
             drop(shard);
+            // Their memory is given back without the lock.
             drop(evicted);
         }
     }

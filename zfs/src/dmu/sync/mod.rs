@@ -68,6 +68,7 @@ impl Objset {
             self.sync_objects(ctx, policies, &mut accounting, list)?;
         }
         is_dirty |= self.sync_dnode_file(ctx, policies)?;
+        self.table.trim();
         self.promised.written(txg);
         self.is_root_dirty.store(false, Ordering::Release);
         if is_dirty { self.write_root(ctx, policies).map(Some) } else { Ok(None) }

@@ -368,3 +368,71 @@ fn the_pools_own_object_set_is_written_again_and_again_in_one_group() {
     assert_eq!(got, (1..=9u64).flat_map(u64::to_le_bytes).collect::<Vec<_>>());
     assert_eq!(again.nr_objects(), 9);
 }
+
+#[test]
+fn many_dnodes_do_not_stay_in_memory() {
+    let pool = Pool::new(ObjsetKind::Zfs);
+    for _ in 0..4 {
+        let tx = pool.tx();
+        for _ in 0..2000 {
+            pool.file(&tx, 512);
+        }
+        drop(tx);
+        pool.sync();
+        pool.sync();
+    }
+    // What was used lately gets another round.
+    for _ in 0..2 {
+        let tx = pool.tx();
+        pool.file(&tx, 512);
+        drop(tx);
+        pool.sync();
+    }
+    assert!(pool.objset.table.len() < 2500, "{}", pool.objset.table.len());
+}
+
+#[test]
+fn the_same_changes_give_the_same_blocks() {
+    let run = || {
+        let pool = Pool::new(ObjsetKind::Zfs);
+        let mut roots = Vec::new();
+        for round in 0..3u64 {
+            let tx = pool.tx();
+            for n in 0..20u64 {
+                let file = pool.file(&tx, 16 << 10);
+                file.write_slice(&tx, n * 1000, &noise(200_000, n + round)).unwrap();
+            }
+            if round == 1 {
+                pool.objset.free(&tx, ObjectId(7)).unwrap();
+                pool.objset.hold(ObjectId(8)).unwrap().free_range(&tx, 30_000, 90_000).unwrap();
+            }
+            drop(tx);
+            roots.push(pool.sync());
+        }
+        roots
+    };
+    // Root pointers hold the checksum of everything below them, addresses included.
+    assert_eq!(run(), run());
+}
+
+#[test]
+fn sequential_reads_are_read_ahead() {
+    let pool = Pool::new(ObjsetKind::Zfs);
+    let tx = pool.tx();
+    let new = NewObject { indirect_shift: 12, ..NewObject::new(DmuType::PLAIN_FILE_CONTENTS, 16 << 10) };
+    let file = pool.objset.allocate(&tx, &new).unwrap();
+    file.write_slice(&tx, 0, &noise(4 << 20, 1)).unwrap();
+    drop(tx);
+    let objset = pool.reopen(pool.sync());
+    let file = objset.hold(file.id()).unwrap();
+    let stats = || objset.storage().arc().stats();
+    let mut nr_missed = 0;
+    for block in 0..256u64 {
+        let before = stats().misses;
+        let want = noise(4 << 20, 1)[(block as usize) << 14..][..16 << 10].to_vec();
+        assert_eq!(file.read_vec(block << 14, 16 << 10).unwrap(), want);
+        nr_missed += u64::from(stats().misses > before);
+    }
+    // Lookups that miss are those of whole bunches read ahead; a block at a time would be 256 and more.
+    assert!(nr_missed < 60, "{nr_missed} of 256 reads waited");
+}
