@@ -12,6 +12,7 @@
 //! | [`panic`] | what a panic prints |
 //! | [`options`] | the kernel's words on the command line |
 //! | [`program`] | configuration and the hand-over to the Linux ABI |
+//! | [`reclaim`] | shrinking caches when memory gets low |
 //! | [`root`] | the root file system: a pool, or a module in memory |
 //! | [`selftest`] | checks that only make sense inside the machine |
 #![no_std]
@@ -27,6 +28,7 @@ mod memory;
 mod options;
 mod panic;
 mod program;
+mod reclaim;
 mod root;
 mod selftest;
 

@@ -1,4 +1,5 @@
 //! The root file system: a pool on the disks, or a module unpacked into memory.
+use crate::reclaim;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -51,6 +52,7 @@ impl Root {
             .map_err(|e| because("cannot make a name space")(&e))?;
         zpl::mount_all(&spa, &namespace).map_err(|e| because("cannot mount the pool's datasets")(&e))?;
         let config = read_config(&namespace)?;
+        reclaim::start(&spa, &namespace);
         Ok(Self { namespace, config, spa: Some(spa) })
     }
 

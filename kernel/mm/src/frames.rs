@@ -26,6 +26,8 @@ static NR_FREE: AtomicUsize = AtomicUsize::new(0);
 static PFN_END: AtomicUsize = AtomicUsize::new(0);
 /// Below this many free frames the pressure hook is called.
 static LOW_MARK: AtomicUsize = AtomicUsize::new(0);
+/// A `fn() -> bool`.
+static EXHAUSTION: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
 /// A `fn(usize)`.
 static PRESSURE: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
 
@@ -73,8 +75,8 @@ pub unsafe fn add(range: Range<u64>) {
     if start < end {
         with_buddy(|buddy| buddy.free_range(start, end - start));
         NR_TOTAL.fetch_add(end - start, Ordering::Relaxed);
-        // 1/64 of memory, at most 16 MiB: enough for what is in flight while someone reclaims.
-        LOW_MARK.store((nr_total() / 64).min(4096), Ordering::Relaxed);
+        // 1/32 of memory, at most 32 MiB: enough for what is in flight while someone reclaims.
+        LOW_MARK.store((nr_total() / 32).min(8192), Ordering::Relaxed);
     }
 }
 
@@ -107,6 +109,36 @@ pub fn set_pressure_hook(hook: fn(usize)) {
     PRESSURE.store(hook as *mut (), Ordering::Release);
 }
 
+/// Registers what an allocation calls that found nothing and may block: it may free memory or wait for someone to,
+/// and says whether to try again.
+pub fn set_exhaustion_hook(hook: fn() -> bool) {
+    EXHAUSTION.store(hook as *mut (), Ordering::Release);
+}
+
+/// Free frames below which the pressure hook is called.
+pub fn low_mark() -> usize {
+    LOW_MARK.load(Ordering::Relaxed)
+}
+
+/// Repeats an allocation while the exhaustion hook helps. What holds a spin lock or runs with interrupts off cannot
+/// wait and gets what there is.
+fn persist<T>(allocate: impl Fn() -> Option<T>) -> Option<T> {
+    /// Bounded: the waiting thread may itself hold what the helper needs.
+    const ATTEMPTS_MAX: usize = 50;
+    let first = allocate();
+    let may_wait = || hal::cpu::preempt_count() == 0 && hal::io::interrupts_enabled();
+    if first.is_some() || !may_wait() {
+        return first;
+    }
+    let hook = EXHAUSTION.load(Ordering::Acquire);
+    if hook.is_null() {
+        return None;
+    }
+    // SAFETY: stored by set_exhaustion_hook from a function of this type.
+    let hook: fn() -> bool = unsafe { core::mem::transmute(hook) };
+    (0..ATTEMPTS_MAX).take_while(|_| hook()).find_map(|_| allocate())
+}
+
 fn check_pressure() {
     let nr_free = nr_free();
     if nr_free < LOW_MARK.load(Ordering::Relaxed) {
@@ -121,7 +153,7 @@ fn check_pressure() {
 
 /// A frame.
 pub fn alloc() -> Option<PhysAddr> {
-    local::pop_frame().map(PhysAddr::from_pfn)
+    persist(local::pop_frame).map(PhysAddr::from_pfn)
 }
 
 /// A frame of zeroes.
@@ -134,7 +166,8 @@ pub fn alloc_zeroed() -> Option<PhysAddr> {
 
 /// 2 MiB, aligned.
 pub fn alloc_huge() -> Option<PhysAddr> {
-    alloc_aligned(LARGE_PAGE_SIZE / PAGE_SIZE, LARGE_ORDER)
+    // Without waiting: whoever wants a large page can do with small ones.
+    with_buddy(|buddy| buddy.alloc_range(LARGE_PAGE_SIZE / PAGE_SIZE, LARGE_ORDER)).map(PhysAddr::from_pfn)
 }
 
 /// `nr` contiguous frames.
@@ -144,7 +177,7 @@ pub fn alloc_pages(nr: usize) -> Option<PhysAddr> {
 
 /// `nr` contiguous frames, the first at a multiple of `1 << order`.
 pub(crate) fn alloc_aligned(nr: usize, order: u32) -> Option<PhysAddr> {
-    let pfn = with_buddy(|buddy| buddy.alloc_range(nr, order));
+    let pfn = persist(|| with_buddy(|buddy| buddy.alloc_range(nr, order)));
     check_pressure();
     pfn.map(PhysAddr::from_pfn)
 }
