@@ -365,6 +365,13 @@ fn blocks_are_ganged_when_space_is_in_pieces() {
         let ctx = pool.storage.begin_sync(Txg(5));
         pool.storage.free(&ctx, &bp).unwrap();
         assert_eq!(pool.storage.space().allocated, before.allocated, "the pieces are freed with it");
+        let lost = pool.write_one(&noise(psize, 10), &data_policy());
+        let with_it = pool.storage.space().allocated;
+        lost.dvas().for_each(|dva| pool.rot(dva.vdev as usize, dva.offset));
+        pool.storage.free(&ctx, &lost).unwrap();
+        let headers = lost.nr_dvas() as u64 * 4096;
+        assert_eq!(pool.storage.space().allocated, with_it - headers, "pieces that no one knows leak");
+        assert!(pool.events.snapshot().iter().any(|e| matches!(e, Event::Damaged { .. })));
     }
 }
 

@@ -4,9 +4,11 @@ use super::physical::pad;
 use super::policy::PASS_REWRITE;
 use super::prepare::{Form, Prepared};
 use super::storage::{Format, Storage};
+use crate::event::Event;
 use crate::vdev::{Priority, WriteIo};
 use crate::{Error, Result};
 use abd::Abd;
+use alloc::format;
 use ondisk::blkptr::DVAS_PER_BP;
 use ondisk::{BlkPtr, Bookmark, Dva, Txg};
 use smallvec::SmallVec;
@@ -66,7 +68,7 @@ impl Storage {
     ///
     /// # Errors
     /// `Damaged` when the addresses are impossible or the space is free already, `Unsupported` for deduplicated
-    /// blocks; what reading a gang header gives.
+    /// blocks; what reading a nested gang header gives.
     pub fn free(&self, ctx: &SyncCtx, bp: &BlkPtr) -> Result<()> {
         if self.is_read_only {
             return Err(Error::ReadOnly);
@@ -75,7 +77,13 @@ impl Storage {
             return Err(Error::Unsupported);
         }
         self.arc.forget(bp);
-        self.for_each_place(bp, &mut |vdev, offset, asize| self.allocator.free(vdev, offset, asize, ctx.txg))
+        let mut free = |vdev, offset, asize| self.allocator.free(vdev, offset, asize, ctx.txg);
+        if bp.is_gang() && self.gang_children(bp, Bookmark::default(), Priority::SyncRead, 0).is_err() {
+            // Better to leak the pieces than never to be able to free anything again.
+            self.events.post(Event::Damaged { what: format!("header of a freed gang block: {bp:?}") });
+            return self.own_places(bp, &mut free);
+        }
+        self.places(bp, 0, &mut free)
     }
 
     /// Marks a block as allocated: intent log blocks found at import.
@@ -106,6 +114,11 @@ impl Storage {
                 self.places(&child, depth + 1, f)?;
             }
         }
+        self.own_places(bp, f)
+    }
+
+    /// Calls `f` with the places of a block's copies, of a gang block those of its header.
+    fn own_places(&self, bp: &BlkPtr, f: &mut dyn FnMut(u32, u64, u64) -> Result<()>) -> Result<()> {
         for dva in bp.dvas() {
             let asize = if dva.gang { self.gang_header_asize(dva.vdev)? } else { dva.asize };
             f(dva.vdev, dva.offset, asize)?;
