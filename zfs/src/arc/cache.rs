@@ -87,6 +87,12 @@ impl ArcCache {
         Some(buf)
     }
 
+    /// Whether the block is cached or on its way. Not a use of it.
+    pub(crate) fn has(&self, key: &Key) -> bool {
+        let shard = self.shard(key).lock();
+        matches!(shard.get(key), Some((Content::Cached(_) | Content::Pending(_), _)))
+    }
+
     /// The block, or the duty to read it, or whom to wait for.
     pub(crate) fn lookup(self: &Arc<Self>, bp: &BlkPtr, key: Key) -> Lookup {
         let mut shard = self.shard(&key).lock();

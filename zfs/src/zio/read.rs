@@ -113,7 +113,7 @@ impl Storage {
     /// Starts reading a block into the cache. Best effort: nothing happens when enough is under way already, or for
     /// blocks that are not simply in one place.
     pub fn prefetch(&self, bp: &BlkPtr, _bookmark: Bookmark) {
-        let Some(key) = Key::of(bp) else { return };
+        let Some(key) = Key::of(bp).filter(|key| !self.arc.has(key)) else { return };
         let len = u64::from(bp.psize());
         let under_way = self.prefetching.fetch_add(len, Ordering::Relaxed);
         let guard = PrefetchBytes { total: self.prefetching.clone(), len };
