@@ -82,7 +82,7 @@ pub fn run(boot: Boot) -> i32 {
     io::settle_all_mappings();
     if traced || log::log_enabled!(log::Level::Info) {
         table::for_each_unknown(|nr, count| {
-            log::warn!("system call {nr} is not there; asked for {count} times")
+            log::warn!("system call {nr} is not there; asked for {count} times");
         });
     }
     first.ending().map_or(0, Ending::to_exit_code)

@@ -129,6 +129,35 @@ pub fn read_iovec(addr: u64, count: u64) -> SysResult<Buffers> {
     Ok(all)
 }
 
+/// Most bytes that are brought in before a call.
+const FAULT_IN_MAX: usize = 16 << 20;
+
+/// Brings the pages of `buffers` in, so that the file system does not fault while it holds a lock on the file that
+/// the buffers may be a mapping of. Pages that cannot be brought in are found out by the copy itself.
+pub fn fault_in(buffers: &[Buffer], for_write: bool) {
+    const PAGE: usize = 4096;
+    let mut budget = FAULT_IN_MAX;
+    for buffer in buffers {
+        let start = buffer.addr as usize;
+        let end = start + buffer.len.min(budget);
+        budget -= buffer.len.min(budget);
+        let mut at = start;
+        while at < end {
+            // A word of the page that the buffer's bytes share: exchanging it for itself changes nothing.
+            let word = at & !3;
+            let is_there = match uaccess::load_u32(word) {
+                Ok(value) if for_write => uaccess::compare_exchange_u32(word, value, value).is_ok(),
+                Ok(_) => true,
+                Err(_) => false,
+            };
+            if !is_there {
+                return;
+            }
+            at = (at & !(PAGE - 1)) + PAGE;
+        }
+    }
+}
+
 /// Application memory as the target of a read.
 #[derive(Debug)]
 pub struct UserSink<'a> {

@@ -328,7 +328,7 @@ mod tests {
     fn its_clock_divides_right() {
         assert!(code().len() < PAGE - CODE_AT);
         for ns in [0_u64, 999_999_999, 1_000_000_000, 1_763_862_000_123_456_789, u64::MAX / 2] {
-            let q = ((u128::from(ns >> 9) * 0x44b8_2fa0_9b5a_53) >> 64) as u64 >> 11;
+            let q = ((u128::from(ns >> 9) * 0x0044_b82f_a09b_5a53) >> 64) as u64 >> 11;
             assert_eq!(q, ns / 1_000_000_000);
             let rest = ns % 1_000_000_000;
             let micros = ((u128::from(rest >> 3) * 0x20c4_9ba5_e353_f7cf) >> 64) as u64 >> 4;

@@ -136,7 +136,7 @@ pub fn parse_program(header: &Header, bytes: &[u8]) -> Result<Program, Errno> {
         match raw.kind {
             PT_LOAD if raw.memsz > 0 => program.segments.push(parse_segment(&raw)?),
             PT_INTERP if (2..=INTERP_MAX).contains(&raw.filesz) => {
-                program.interp = Some((raw.offset, raw.filesz))
+                program.interp = Some((raw.offset, raw.filesz));
             }
             PT_INTERP => return Err(Errno::ENOEXEC),
             PT_PHDR => program.phdr = Some(raw.vaddr),

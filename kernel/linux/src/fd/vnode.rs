@@ -20,7 +20,7 @@ pub struct VnodeFile(Arc<File>);
 
 impl VnodeFile {
     /// Wraps an open file.
-    pub fn new(file: Arc<File>) -> FileRef {
+    pub fn wrap(file: Arc<File>) -> FileRef {
         Arc::new(Self(file))
     }
 

@@ -149,7 +149,7 @@ fn vendor() -> String {
 }
 
 fn brand() -> String {
-    let leaves = (0x8000_0002_u32..=0x8000_0004).map(|n| __cpuid(n));
+    let leaves = (0x8000_0002_u32..=0x8000_0004).map(__cpuid);
     let words = leaves.flat_map(|l| [l.eax, l.ebx, l.ecx, l.edx]);
     let bytes: alloc::vec::Vec<u8> = words.flat_map(u32::to_le_bytes).take_while(|b| *b != 0).collect();
     String::from(String::from_utf8_lossy(&bytes).trim())
@@ -240,7 +240,7 @@ fn uptime() -> String {
 }
 
 fn loadavg() -> String {
-    let show = |load: u64| format!("{}.{:02}", load >> 16, (load & 0xffff) * 100 >> 16);
+    let show = |load: u64| format!("{}.{:02}", load >> 16, ((load & 0xffff) * 100) >> 16);
     let [one, five, fifteen] = sched::load_average();
     let nr_running = sched::nr_running();
     let processes = pids::processes();

@@ -12,8 +12,23 @@ use vfs::{File, FileType, Fsync, OpenFlags, SeekWhat, SliceSink, SliceSource, Wh
 /// Bytes moved at once between two files.
 const CHUNK: usize = 64 << 10;
 
+/// Whether the file system works on the buffers itself.
+fn is_stored(file: &dyn FileObject) -> bool {
+    file.as_file().is_some_and(|f| f.device().is_none())
+}
+
 fn read_into(task: &Task, file: &dyn FileObject, buffers: &[Buffer]) -> SysResult {
+    if is_stored(file) {
+        user::fault_in(buffers, true);
+    }
     file.read(task, &mut UserSink::new(buffers))
+}
+
+fn write_from(task: &Task, file: &dyn FileObject, buffers: &[Buffer]) -> SysResult {
+    if is_stored(file) {
+        user::fault_in(buffers, false);
+    }
+    file.write(task, &mut UserSource::new(buffers))
 }
 
 /// read(2).
@@ -25,7 +40,7 @@ pub fn read(c: &mut Call<'_>) -> SysResult {
 /// write(2).
 pub fn write(c: &mut Call<'_>) -> SysResult {
     let file = c.task.file(c.fd())?;
-    file.write(c.task, &mut UserSource::new(&user::buffer(c.a1(), c.a2())?))
+    write_from(c.task, &*file, &user::buffer(c.a1(), c.a2())?)
 }
 
 /// readv(2).
@@ -37,7 +52,7 @@ pub fn readv(c: &mut Call<'_>) -> SysResult {
 /// writev(2).
 pub fn writev(c: &mut Call<'_>) -> SysResult {
     let file = c.task.file(c.fd())?;
-    file.write(c.task, &mut UserSource::new(&user::read_iovec(c.a1(), c.a2())?))
+    write_from(c.task, &*file, &user::read_iovec(c.a1(), c.a2())?)
 }
 
 fn seekable(file: &FileRef) -> SysResult<&File> {
@@ -46,11 +61,13 @@ fn seekable(file: &FileRef) -> SysResult<&File> {
 
 fn read_at(c: &Call<'_>, buffers: &[Buffer], offset: u64) -> SysResult {
     let file = c.task.file(c.fd())?;
+    user::fault_in(buffers, true);
     vnode::read_at(seekable(&file)?, not_negative(offset)?, &mut UserSink::new(buffers))
 }
 
 fn write_at(c: &Call<'_>, buffers: &[Buffer], offset: u64) -> SysResult {
     let file = c.task.file(c.fd())?;
+    user::fault_in(buffers, false);
     vnode::write_at(seekable(&file)?, not_negative(offset)?, &mut UserSource::new(buffers))
 }
 

@@ -126,7 +126,7 @@ pub fn dispatch(task: &Task, frame: &mut TrapFrame) -> i64 {
 pub fn dispatch_deferred(task: &Task, frame: &mut TrapFrame) {
     let nr = frame.error as usize;
     let Some(handler) = table::deferred(nr) else { return };
-    let args = frame.clone();
+    let args = *frame;
     match handler(&mut Call { task, frame }) {
         Ok(Some(value)) => frame.rax = value as u64,
         // The frame is another program's or another moment's.

@@ -124,7 +124,8 @@ fn remove(c: &Call<'_>, dirfd: i32, path: u64, is_dir: bool) -> SysResult {
     let path = user::read_path(path)?;
     let ns = &kernel().namespace;
     c.task.walk_from(dirfd, &path, |from| {
-        Ok(if is_dir { ns.rmdir_at(from, &path)? } else { ns.unlink_at(from, &path)? })
+        let result = if is_dir { ns.rmdir_at(from, &path) } else { ns.unlink_at(from, &path) };
+        Ok(result?)
     })?;
     Ok(0)
 }

@@ -35,7 +35,7 @@ pub fn wrap(task: &Task, file: Arc<File>) -> SysResult<FileRef> {
     match file.vnode().kind() {
         FileType::Fifo if !is_path => pipe::open_fifo(task, &fifo_of(&file), file),
         FileType::Socket if !is_path => Err(Errno::ENXIO),
-        _ => Ok(VnodeFile::new(file)),
+        _ => Ok(VnodeFile::wrap(file)),
     }
 }
 
@@ -248,7 +248,7 @@ pub fn memfd_create(c: &mut Call<'_>) -> SysResult {
         return Err(Errno::EINVAL);
     }
     let file = memfd::create(&name)?;
-    install(c.task, VnodeFile::new(file), flags & k::MFD_CLOEXEC != 0)
+    install(c.task, VnodeFile::wrap(file), flags & k::MFD_CLOEXEC != 0)
 }
 
 /// fcntl(2).

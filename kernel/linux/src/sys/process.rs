@@ -492,7 +492,7 @@ pub fn sched_yield(_c: &mut Call<'_>) -> SysResult {
 /// sched_getaffinity(2).
 pub fn sched_getaffinity(c: &mut Call<'_>) -> SysResult {
     let cpus = glue::affinity(&*task_of(c, c.fd())?);
-    if c.a1() < 8 || c.a1() % 8 != 0 {
+    if c.a1() < 8 || !c.a1().is_multiple_of(8) {
         return Err(Errno::EINVAL);
     }
     user::write(c.a2(), &cpus)?;

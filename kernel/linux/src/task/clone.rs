@@ -74,7 +74,7 @@ pub fn clone(task: &Task, frame: &TrapFrame, args: &CloneArgs) -> SysResult {
     let child = make_task(task, args)?;
     let tid = child.tid();
     let is_stored = store_numbers(&child, args);
-    let mut child_frame = frame.clone();
+    let mut child_frame = *frame;
     child_frame.rax = 0;
     if args.stack != 0 {
         child_frame.rsp = args.stack;

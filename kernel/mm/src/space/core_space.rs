@@ -156,10 +156,8 @@ impl AddressSpace {
     /// Splits the large pages that the ends of `range` cut. The caller holds the space exclusively.
     pub(crate) fn split_edges(&self, range: &Range<u64>) -> Result<(), MemError> {
         for at in [range.start, range.end] {
-            if !at.is_multiple_of(super::pte::span(1)) {
-                if !self.root.split_large(at) {
-                    return Err(MemError::NoMemory);
-                }
+            if !at.is_multiple_of(super::pte::span(1)) && !self.root.split_large(at) {
+                return Err(MemError::NoMemory);
             }
         }
         Ok(())

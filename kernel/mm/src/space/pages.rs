@@ -146,7 +146,7 @@ pub(crate) fn copy_frame(from: u64, to: u64) {
 pub(crate) fn snapshot(frame: u64, out: &mut [u8; 4096]) {
     // SAFETY: a whole frame in the linear map; `out` is ours. See copy_frame for concurrent writers.
     unsafe {
-        core::ptr::copy_nonoverlapping(machine::phys_to_virt(frame).cast_const(), out.as_mut_ptr(), 4096)
+        core::ptr::copy_nonoverlapping(machine::phys_to_virt(frame).cast_const(), out.as_mut_ptr(), 4096);
     }
 }
 
@@ -159,7 +159,7 @@ pub(crate) fn fill(frame: u64, offset: usize, bytes: &[u8]) {
             bytes.as_ptr(),
             machine::phys_to_virt(frame).add(offset.min(4096)),
             len,
-        )
+        );
     }
 }
 
