@@ -3,6 +3,7 @@
 //! An image is a file or block device, or several joined by commas when the pool spans them, each a bare pool or a
 //! partitioned disk. Opening for reading writes nothing; opening for writing takes a lock on the files.
 use crate::file_system;
+use crate::tree::walk::Covered;
 use anyhow::{Context, Result, anyhow, bail};
 use blockdev::gpt::{TYPE_ZFS, Table};
 use blockdev::{BlockDevice, Partition};
@@ -103,6 +104,37 @@ impl Image {
         let full = self.dataset_name(name)?;
         let is_read_only = self.access == Access::Read || full.contains('@');
         file_system::mount(&self.spa, &full, is_read_only, None).with_context(|| format!("dataset {full}"))
+    }
+
+    /// The directories of a dataset that other datasets of the pool are mounted on when all of them are, by path from
+    /// its root. Snapshots have none. A dataset that cannot be mounted here covers nothing.
+    ///
+    /// # Errors
+    /// When the datasets cannot be listed.
+    pub fn covered(&self, name: Option<&str>) -> Result<Covered> {
+        let full = self.dataset_name(name)?;
+        let mut covered = Covered::new();
+        if full.contains('@') {
+            return Ok(covered);
+        }
+        let own = self.spa.open_dataset(&full)?.properties()?.mountpoint;
+        let own = own.trim_end_matches('/');
+        for info in self.spa.datasets()? {
+            if info.is_snapshot || info.name == full || info.name.contains('$') {
+                continue;
+            }
+            let opened = self.spa.open_dataset(&info.name).and_then(|d| d.properties());
+            let Ok(properties) = opened else { continue };
+            let below = properties.mountpoint.strip_prefix(own).and_then(|p| p.strip_prefix('/'));
+            const ON: u64 = 1;
+            if properties.can_mount == ON
+                && let Some(path) = below.filter(|p| !p.is_empty())
+                && let Ok(mounted) = file_system::mount(&self.spa, &info.name, true, None)
+            {
+                covered.insert(path.as_bytes().to_vec(), mounted.root()?);
+            }
+        }
+        Ok(covered)
     }
 
     /// Closes it; after writing, everything is on the disk and the pool is marked exported.

@@ -6,7 +6,7 @@
 //! | `sha256` | as sha256sum: a leading backslash marks a name with escapes | by path |
 //! | `meta` | `TYPE MODE UID GID NLINK SIZE MTIME PATH[ -> TARGET]`; link count and size are `-` for directories | bytewise by line |
 //! | `xattr` | as `getfattr -h -d -e hex` of the user, trusted and security names | by path |
-use super::walk::{Found, read_file, walk};
+use super::walk::{Covered, Found, read_file, walk_with};
 use anyhow::Result;
 use sha2::{Digest, Sha256};
 use std::io::Write;
@@ -23,17 +23,18 @@ pub enum List {
     Xattr,
 }
 
-/// Writes the list of what is below `start`.
+/// Writes the list of what is below `start`. Directories that are covered are listed as what covers them, without what
+/// is in them.
 ///
 /// # Errors
 /// The image's, with the path, and the output's.
-pub fn write(start: &VnodeRef, list: List, out: &mut dyn Write) -> Result<()> {
+pub fn write(start: &VnodeRef, covered: &Covered, list: List, out: &mut dyn Write) -> Result<()> {
     match list {
-        List::Meta => write_meta(start, out),
-        List::Sha256 => write_sorted(start, out, &|found| {
+        List::Meta => write_meta(start, covered, out),
+        List::Sha256 => write_sorted(start, covered, out, &|found| {
             (found.node.kind() == FileType::Regular).then_some(()).map(|()| sha256_record(found)).transpose()
         }),
-        List::Xattr => write_sorted(start, out, &|found| {
+        List::Xattr => write_sorted(start, covered, out, &|found| {
             let is_listed = matches!(found.node.kind(), FileType::Regular | FileType::Directory);
             if is_listed { xattr_record(found) } else { Ok(None) }
         }),
@@ -43,9 +44,9 @@ pub fn write(start: &VnodeRef, list: List, out: &mut dyn Write) -> Result<()> {
 type Record<'a> = &'a dyn Fn(&Found) -> Result<Option<Vec<u8>>>;
 
 /// Records in the order of whole paths, in which `a/b` comes after `a-b` though `a` comes before it.
-fn write_sorted(start: &VnodeRef, out: &mut dyn Write, record: Record<'_>) -> Result<()> {
+fn write_sorted(start: &VnodeRef, covered: &Covered, out: &mut dyn Write, record: Record<'_>) -> Result<()> {
     let mut records = Vec::new();
-    walk(start, &mut |found| {
+    walk_with(start, covered, &mut |found| {
         if let Some(bytes) = record(found)? {
             records.push((found.path.clone(), bytes));
         }
@@ -58,9 +59,9 @@ fn write_sorted(start: &VnodeRef, out: &mut dyn Write, record: Record<'_>) -> Re
     Ok(())
 }
 
-fn write_meta(start: &VnodeRef, out: &mut dyn Write) -> Result<()> {
+fn write_meta(start: &VnodeRef, covered: &Covered, out: &mut dyn Write) -> Result<()> {
     let mut text = Vec::new();
-    walk(start, &mut |found| {
+    walk_with(start, covered, &mut |found| {
         if found.depth > 0 {
             meta_record(found, &mut text)?;
         }

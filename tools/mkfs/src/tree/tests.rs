@@ -6,6 +6,7 @@ use super::import::{Importer, Mounts};
 use super::item::{Event, Item, Kind, Meta, Source};
 use super::manifest::{self, List};
 use super::path::{Last, resolve};
+use super::walk::Covered;
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
@@ -33,7 +34,7 @@ fn import(root: &VnodeRef, sources: &mut [&mut dyn Source]) {
 
 fn list(root: &VnodeRef, which: List) -> String {
     let mut out = Vec::new();
-    manifest::write(root, which, &mut out).expect("manifest");
+    manifest::write(root, &Covered::new(), which, &mut out).expect("manifest");
     String::from_utf8(out).expect("text")
 }
 
@@ -230,4 +231,21 @@ fn directories_are_made_and_trees_removed() {
     assert_eq!(remove(&root, b"/a/link", Depth::All).expect("the link, not its target"), 1);
     assert_eq!(remove(&root, b"a/", Depth::All).expect("a tree"), 4);
     assert_eq!(list(&root, List::Meta), "");
+}
+
+#[test]
+fn a_covered_directory_is_listed_as_what_covers_it() {
+    let (root, other) = (file_system(), file_system());
+    let mut importer = Importer::new(mounts(&[("/", &root)]), TIME).expect("importer");
+    importer.put(item("/d/below", Kind::Regular { size: 0 })).expect("put");
+    importer.finish().expect("finish");
+    other.setattr(&SetAttr { uid: Some(9), ..SetAttr::default() }).expect("setattr");
+    let mut out = Vec::new();
+    let covered = Covered::from([(b"d".to_vec(), other)]);
+    manifest::write(&root, &covered, List::Meta, &mut out).expect("manifest");
+    let text = String::from_utf8(out).expect("text");
+    assert!(
+        text.starts_with("d 755 9 0 - - ") && text.ends_with(" d\n") && text.lines().count() == 1,
+        "{text}"
+    );
 }

@@ -2,6 +2,7 @@
 //!
 //! One directory's names are in memory for each level of depth.
 use anyhow::{Context, Result};
+use std::collections::BTreeMap;
 use vfs::{FileType, VnodeRef};
 
 /// A name met on a walk.
@@ -34,6 +35,21 @@ pub fn names(directory: &VnodeRef) -> Result<Vec<Vec<u8>>> {
 /// # Errors
 /// Those of `each`, and of reading directories, with the path.
 pub fn walk(start: &VnodeRef, each: &mut dyn FnMut(&Found) -> Result<()>) -> Result<()> {
+    walk_with(start, &Covered::new(), each)
+}
+
+/// Directories that another file system is mounted on: path from the start of the walk, and that file system's root.
+pub type Covered = BTreeMap<Vec<u8>, VnodeRef>;
+
+/// As [`walk`], but a covered directory is shown as what covers it, and not entered: what `find -xdev` sees.
+///
+/// # Errors
+/// As [`walk`].
+pub fn walk_with(
+    start: &VnodeRef,
+    covered: &Covered,
+    each: &mut dyn FnMut(&Found) -> Result<()>,
+) -> Result<()> {
     let first = Found { path: Vec::new(), depth: 0, node: start.clone() };
     each(&first)?;
     let mut stack = vec![(first, None::<std::vec::IntoIter<Vec<u8>>>)];
@@ -52,10 +68,15 @@ pub fn walk(start: &VnodeRef, each: &mut dyn FnMut(&Found) -> Result<()>) -> Res
             path.push(b'/');
         }
         path.extend_from_slice(&name);
-        let node = directory.node.lookup(&name).with_context(|| super::path::show(&path))?;
+        let cover = covered.get(&path).cloned();
+        let is_covered = cover.is_some();
+        let node = match cover {
+            Some(root) => root,
+            None => directory.node.lookup(&name).with_context(|| super::path::show(&path))?,
+        };
         let found = Found { path, depth: stack.len(), node };
         each(&found)?;
-        if found.node.kind() == FileType::Directory {
+        if found.node.kind() == FileType::Directory && !is_covered {
             stack.push((found, None));
         }
     }

@@ -14,7 +14,7 @@ use mkfs::tree::item::{Event, Item, Kind, Meta, Source, emit_data};
 use mkfs::tree::manifest::{self, List, type_letter};
 use mkfs::tree::path::{Last, resolve, show};
 use mkfs::tree::pipeline;
-use mkfs::tree::walk::{names, walk};
+use mkfs::tree::walk::{Covered, names, walk};
 use serde::Serialize;
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
@@ -44,7 +44,7 @@ pub fn run(command: ImageCommand, mode: Mode) -> Result<u8> {
         }
         ImageCommand::Info { image } => show_info(&image, mode)?,
         ImageCommand::Verify { image } => return verify(&image, mode),
-        ImageCommand::Manifest { at, list, path } => read(&at, |root| print_manifest(root, &list, &path))?,
+        ImageCommand::Manifest { at, list, path } => print_manifest(&at, &list, &path)?,
     }
     Ok(0)
 }
@@ -310,16 +310,22 @@ fn put(at: &Where, file: &Path, path: &str, perm: Option<&str>) -> Result<()> {
     })
 }
 
-fn print_manifest(root: &VnodeRef, list: &ManifestList, path: &str) -> Result<()> {
-    let start = resolve(root, path.as_bytes(), Last::Follow)?;
+fn print_manifest(at: &Where, list: &ManifestList, path: &str) -> Result<()> {
+    let image = Image::open(&at.image, Access::Read)?;
+    let root = image.file_system(at.dataset.as_deref())?.root()?;
+    let start = resolve(&root, path.as_bytes(), Last::Follow)?;
     let which = match list {
         ManifestList { sha256: true, .. } => List::Sha256,
         ManifestList { meta: true, .. } => List::Meta,
         _ => List::Xattr,
     };
+    // The lists are those of the whole file system as it is mounted; a part of it is listed as it lies.
+    let is_whole = start.ino() == root.ino();
+    let covered = if is_whole { image.covered(at.dataset.as_deref())? } else { Covered::new() };
     let mut out = out();
-    manifest::write(&start, which, &mut out)?;
-    Ok(out.flush()?)
+    manifest::write(&start, &covered, which, &mut out)?;
+    out.flush()?;
+    image.close()
 }
 
 fn show_info(name: &str, mode: Mode) -> Result<()> {
