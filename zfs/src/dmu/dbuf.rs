@@ -131,13 +131,18 @@ impl Dbuf {
     }
 
     /// The content, if it is in memory.
-    #[inline]
     pub(super) fn peek(&self) -> Content {
+        self.look(Content::clone)
+    }
+
+    /// Looks at the content, and notes the use.
+    #[inline]
+    pub(super) fn look<R>(&self, look: impl FnOnce(&Content) -> R) -> R {
         let state = self.state.lock();
         if let Some(arc) = &state.arc {
             arc.touch();
         }
-        state.content.clone()
+        look(&state.content)
     }
 }
 

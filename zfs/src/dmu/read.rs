@@ -9,6 +9,7 @@ use crate::{Error, Result};
 use abd::{Abd, PAGE_SIZE, PageRef};
 use alloc::vec;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 /// A piece of what is read, in order.
 #[derive(Debug)]
@@ -21,6 +22,36 @@ pub enum Piece<'a> {
 
 /// How often a reader looks again when block size and buffer disagree, before it calls that damage.
 const GEOMETRY_LOOKS_MAX: u32 = 10_000;
+
+/// What a reader wants of a data block.
+struct Wanted {
+    blkid: u64,
+    range: Range<usize>,
+    /// The block's size, as the reader knows it.
+    size: usize,
+    /// The last block of the whole read.
+    last: u64,
+}
+
+enum Got {
+    /// The range, sharing the block's memory.
+    Bytes(Abd),
+    Zeroes,
+    /// The block size is being changed.
+    OtherSize,
+}
+
+impl Wanted {
+    #[inline]
+    fn of(&self, content: &Content) -> Option<Got> {
+        match content {
+            Content::Data(abd) if abd.len() != self.size => Some(Got::OtherSize),
+            Content::Data(abd) => Some(Got::Bytes(abd.slice(self.range.clone()))),
+            Content::Hole => Some(Got::Zeroes),
+            Content::Absent => None,
+        }
+    }
+}
 
 impl Dnode {
     /// Reads a range, giving it to `sink` piece by piece. What was never written reads as zeroes: the object's length
@@ -43,15 +74,12 @@ impl Dnode {
             if at == offset {
                 self.note_read(blkid, last_block(end, size));
             }
-            match self.content(blkid, end, size)? {
-                Some(abd) if abd.len() as u64 == size => {
-                    for chunk in abd.chunks_of(within as usize..(within + n) as usize) {
-                        sink(Piece::Data(chunk))?;
-                    }
-                }
-                None => sink(Piece::Zeroes(n as usize))?,
-                // The block size is being changed.
-                Some(_) => {
+            let range = within as usize..(within + n) as usize;
+            let wanted = Wanted { blkid, range, size: size as usize, last: last_block(end, size) };
+            match self.content(&wanted)? {
+                Got::Bytes(abd) => abd.chunks().try_for_each(|chunk| sink(Piece::Data(chunk)))?,
+                Got::Zeroes => sink(Piece::Zeroes(n as usize))?,
+                Got::OtherSize => {
                     nr_looks += 1;
                     if nr_looks > GEOMETRY_LOOKS_MAX {
                         return Err(Error::Damaged);
@@ -65,33 +93,27 @@ impl Dnode {
         Ok(())
     }
 
-    /// A data block's content for a read that ends at byte `end`; `None`: zeroes.
+    /// Part of a data block.
     #[inline]
-    fn content(&self, blkid: u64, end: u64, size: u64) -> Result<Option<Abd>> {
-        if let Some(dbuf) = self.level(0).get(blkid) {
-            match dbuf.peek() {
-                Content::Data(abd) => return Ok(Some(abd)),
-                Content::Hole => return Ok(None),
-                Content::Absent => {}
-            }
+    fn content(&self, wanted: &Wanted) -> Result<Got> {
+        if let Some(dbuf) = self.level(0).get(wanted.blkid)
+            && let Some(got) = dbuf.look(|content| wanted.of(content))
+        {
+            return Ok(got);
         }
-        self.missing(blkid, last_block(end, size))
+        self.missing(wanted)
     }
 
     #[cold]
-    fn missing(&self, blkid: u64, last: u64) -> Result<Option<Abd>> {
+    fn missing(&self, wanted: &Wanted) -> Result<Got> {
+        let (blkid, last) = (wanted.blkid, wanted.last);
         if last > blkid {
             // Its indirect block first: the others' pointers are beside its own.
             self.pointer(0, blkid)?;
             self.prefetch_blocks(blkid + 1, last.saturating_add(1));
         }
         self.note_miss(last);
-        self.with_data(blkid, |_, state| {
-            Ok(match &state.content {
-                Content::Data(abd) => Some(abd.clone()),
-                Content::Hole | Content::Absent => None,
-            })
-        })
+        self.with_data(blkid, |_, state| Ok(wanted.of(&state.content).unwrap_or(Got::Zeroes)))
     }
 
     /// A range as a vector. For small things: `len` is memory.
@@ -129,9 +151,15 @@ impl Dnode {
     /// # Errors
     /// `Io`, `Checksum`, `Damaged`.
     pub fn block(&self, blkid: u64) -> Result<Abd> {
-        let size = self.block_size();
-        let end = blkid.saturating_add(1).saturating_mul(u64::from(size));
-        Ok(self.content(blkid, end, u64::from(size))?.unwrap_or_else(|| Abd::zeroed(size as usize)))
+        for _ in 0..GEOMETRY_LOOKS_MAX {
+            let size = self.block_size() as usize;
+            match self.content(&Wanted { blkid, range: 0..size, size, last: blkid })? {
+                Got::Bytes(abd) => return Ok(abd),
+                Got::Zeroes => return Ok(Abd::zeroed(size)),
+                Got::OtherSize => rt::yield_now(),
+            }
+        }
+        Err(Error::Damaged)
     }
 
     /// The page of memory at `offset` (rounded down to a page), for mapping; `None` for a hole. A page that no whole
@@ -144,11 +172,15 @@ impl Dnode {
         let size = u64::from(self.block_size());
         let Some((blkid, within)) = split(offset, size) else { return Ok(None) };
         if size.is_multiple_of(PAGE_SIZE as u64) {
-            let Some(abd) = self.content(blkid, offset + PAGE_SIZE as u64, size)? else { return Ok(None) };
-            if abd.len() as u64 == size
-                && let Some(page) = abd.page_at(within as usize)
-            {
-                return Ok(Some(page));
+            let range = within as usize..within as usize + PAGE_SIZE;
+            match self.content(&Wanted { blkid, range, size: size as usize, last: blkid })? {
+                Got::Zeroes => return Ok(None),
+                Got::Bytes(abd) => {
+                    if let Some(page) = abd.page_at(0) {
+                        return Ok(Some(page));
+                    }
+                }
+                Got::OtherSize => {}
             }
         }
         let copy = Abd::copy_from(&self.read_vec(offset, PAGE_SIZE)?);

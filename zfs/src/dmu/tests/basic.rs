@@ -436,3 +436,52 @@ fn sequential_reads_are_read_ahead() {
     // Lookups that miss are those of whole bunches read ahead; a block at a time would be 256 and more.
     assert!(nr_missed < 60, "{nr_missed} of 256 reads waited");
 }
+
+#[test]
+fn reading_more_than_the_cache_holds_stays_within_it() {
+    const LEN: u64 = 48 << 20;
+    let pool = Pool::new(ObjsetKind::Zfs);
+    let file = {
+        let tx = pool.tx();
+        pool.file(&tx, 64 << 10)
+    };
+    for part in 0..LEN >> 20 {
+        let tx = pool.tx();
+        file.write_slice(&tx, part << 20, &noise(1 << 20, part)).unwrap();
+        drop(tx);
+        if part % 8 == 7 {
+            pool.sync();
+        }
+    }
+    let objset = pool.reopen(pool.objset.root());
+    let file = objset.hold(file.id()).unwrap();
+    let arc = objset.storage().arc();
+    let mut most = 0;
+    for part in 0..LEN >> 20 {
+        assert_eq!(file.read_vec(part << 20, 1 << 20).unwrap(), noise(1 << 20, part));
+        most = most.max(arc.used());
+    }
+    assert!(most < arc.target() * 2, "{most} of {}", arc.target());
+    let nr_buffers =
+        core::iter::successors(file.level(0).next(0), |(b, _)| file.level(0).next(b + 1)).count();
+    assert!((nr_buffers as u64) << 16 < arc.target() * 2, "{nr_buffers} buffers");
+}
+
+#[test]
+fn pages_are_shared_with_the_cache_and_kept_as_they_were() {
+    let pool = Pool::new(ObjsetKind::Zfs);
+    let tx = pool.tx();
+    let file = pool.file(&tx, 16 << 10);
+    file.write_slice(&tx, 0, &noise(16 << 10, 1)).unwrap();
+    let page = file.page(5000).unwrap().unwrap();
+    assert_eq!(page.as_ptr(), file.page(4096).unwrap().unwrap().as_ptr());
+    assert_eq!(page.bytes(), &noise(16 << 10, 1)[4096..8192]);
+    file.write_slice(&tx, 4096, &[1; 10]).unwrap();
+    assert_eq!(page.bytes(), &noise(16 << 10, 1)[4096..8192]);
+    assert_eq!(&file.page(4096).unwrap().unwrap().bytes()[..10], &[1; 10]);
+    assert!(file.page(1 << 20).unwrap().is_none());
+    let small = pool.file(&tx, 1024);
+    small.write_slice(&tx, 0, &[7; 1024]).unwrap();
+    let page = small.page(0).unwrap().unwrap();
+    assert!(page.bytes()[..1024].iter().all(|b| *b == 7) && page.bytes()[1024..].iter().all(|b| *b == 0));
+}
