@@ -377,3 +377,35 @@ impl Drop for PipeEnd {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::VecDeque;
+    use vfs::{SliceSink, SliceSource};
+
+    proptest! {
+        #[test]
+        fn the_ring_equals_its_model(ops in prop::collection::vec((any::<bool>(), 1_usize..9000), 1..60)) {
+            let mut ring = Ring { bytes: Vec::new(), start: 0, len: 0, capacity: 16384 };
+            let mut model = VecDeque::new();
+            let mut next = 0_u8;
+            for (is_write, n) in ops {
+                if is_write {
+                    let n = n.min(ring.capacity - ring.len);
+                    let bytes: Vec<u8> = (0..n).map(|i| next.wrapping_add(i as u8)).collect();
+                    next = next.wrapping_add(n as u8);
+                    ring.write(&mut SliceSource::new(&bytes), n).unwrap();
+                    model.extend(bytes);
+                } else {
+                    let mut out = vec![0; n];
+                    let got = ring.read(&mut SliceSink::new(&mut out)).unwrap();
+                    let expected: Vec<u8> = model.drain(..n.min(model.len())).collect();
+                    prop_assert_eq!(&out[..got], &expected[..]);
+                }
+                prop_assert_eq!(ring.len, model.len());
+            }
+        }
+    }
+}

@@ -207,3 +207,67 @@ impl Slots {
         Some(slot.file)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fd::event::EventFd;
+    use proptest::prelude::*;
+    use rt_std as _;
+    use std::collections::BTreeMap;
+    use vfs::OpenFlags;
+
+    fn file() -> FileRef {
+        EventFd::create(0, false, OpenFlags::empty())
+    }
+
+    #[test]
+    fn numbers_are_the_lowest_free_ones() {
+        let table = FdTable::new();
+        for expected in 0..200 {
+            assert_eq!(table.add(file(), false, 0, 1024), Ok(expected));
+        }
+        drop(table.remove(70).unwrap());
+        drop(table.remove(3).unwrap());
+        assert_eq!(table.add(file(), false, 10, 1024), Ok(70));
+        assert_eq!(table.add(file(), false, 0, 1024), Ok(3));
+        assert_eq!(table.add(file(), false, 0, 200), Err(Errno::EMFILE));
+        assert_eq!(table.add(file(), false, 300, 1024), Ok(300));
+        assert_eq!(table.replace(5000, file(), false, 1024).map(drop), Err(Errno::EBADF));
+        assert_eq!(table.get(-1).map(drop), Err(Errno::EBADF));
+    }
+
+    #[test]
+    fn execve_closes_what_is_marked() {
+        let table = FdTable::new();
+        table.add(file(), true, 0, 16).unwrap();
+        table.add(file(), false, 0, 16).unwrap();
+        table.set_closes_on_exec(1, true).unwrap();
+        table.set_closes_on_exec(0, false).unwrap();
+        assert_eq!(table.take_closing().len(), 1);
+        assert!(table.get(0).is_ok() && table.get(1).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn the_table_equals_its_model(ops in prop::collection::vec((0_u8..3, 0_usize..300), 1..120)) {
+            let table = FdTable::new();
+            let mut model = BTreeMap::new();
+            for (op, n) in ops {
+                match op {
+                    0 => {
+                        let free = (n..).find(|fd| !model.contains_key(fd)).unwrap();
+                        prop_assert_eq!(table.add(file(), false, n, 1024), Ok(free as i32));
+                        model.insert(free, ());
+                    }
+                    1 => prop_assert_eq!(table.remove(n as i32).is_ok(), model.remove(&n).is_some()),
+                    _ => {
+                        let before = table.replace(n, file(), false, 1024).unwrap();
+                        prop_assert_eq!(before.is_some(), model.insert(n, ()).is_some());
+                    }
+                }
+            }
+            prop_assert_eq!(table.numbers(0, usize::MAX), model.into_keys().collect::<Vec<_>>());
+        }
+    }
+}
