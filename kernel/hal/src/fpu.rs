@@ -12,7 +12,7 @@ use alloc::alloc::{Layout, alloc_zeroed, dealloc};
 use core::arch::asm;
 use core::arch::x86_64::__cpuid_count;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 const ALIGN: usize = 64;
 const FXSAVE_SIZE: u32 = 512;
@@ -28,6 +28,9 @@ static SIZE: AtomicU32 = AtomicU32::new(FXSAVE_SIZE);
 /// State components in XCR0; 0 without XSAVE.
 static COMPONENTS: AtomicU64 = AtomicU64::new(0);
 
+/// Whether XSAVEOPT exists: read on every switch, where asking for all features would be too slow.
+static HAS_XSAVEOPT: AtomicBool = AtomicBool::new(false);
+
 /// Turns on every state component this kernel keeps (x87, SSE, AVX, AVX-512). CR4.OSXSAVE is set already.
 pub(crate) fn enable_components() {
     const KEPT: u64 = 0xe7;
@@ -38,6 +41,7 @@ pub(crate) fn enable_components() {
              options(nomem, nostack, preserves_flags));
     }
     COMPONENTS.store(supported, Ordering::Relaxed);
+    HAS_XSAVEOPT.store(features().has_xsaveopt, Ordering::Relaxed);
     SIZE.store(__cpuid_count(0xd, 0).ebx, Ordering::Relaxed);
 }
 
@@ -118,7 +122,7 @@ impl FpuArea {
         unsafe {
             if low == 0 {
                 asm!("fxsave64 [{}]", in(reg) self.0.as_ptr(), options(nostack, preserves_flags));
-            } else if features().has_xsaveopt {
+            } else if HAS_XSAVEOPT.load(Ordering::Relaxed) {
                 asm!("xsaveopt64 [{}]", in(reg) self.0.as_ptr(), in("eax") low, in("edx") high,
                      options(nostack, preserves_flags));
             } else {

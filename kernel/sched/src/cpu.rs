@@ -10,7 +10,7 @@ use crate::thread::{self, Thread, ThreadPtr};
 use crate::{provider, reaper};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use hal::cpu::CPUS_MAX;
 use hal::io::IrqGuard;
 use hal::{apic, clock, irq};
@@ -29,6 +29,8 @@ pub(crate) struct Cpu {
     queue: IrqLock<RunQueue<ThreadPtr>>,
     /// Length of `queue`, readable without its lock.
     nr_queued: AtomicUsize,
+    /// Whether `queue` holds threads that slept, readable without its lock.
+    has_fresh: AtomicBool,
     deadlines: IrqLock<DeadlineHeap<ThreadPtr>>,
     /// TSC value the timer is armed for.
     armed_for: AtomicU64,
@@ -94,6 +96,7 @@ pub fn init_this_cpu() {
         idle: ThreadPtr(idle),
         queue: IrqLock::new(RunQueue::new()),
         nr_queued: AtomicUsize::new(0),
+        has_fresh: AtomicBool::new(false),
         deadlines: IrqLock::new(DeadlineHeap::new()),
         armed_for: AtomicU64::new(NEVER),
         slice_end: AtomicU64::new(0),
@@ -118,8 +121,8 @@ pub fn run_idle() -> ! {
         switch::schedule(Why::Yield);
         reaper::wake_if_needed();
         let bit = 1 << cpu.id;
+        // An interrupt sent from here on ends the wait below: it stays pending until interrupts are on.
         IDLE.fetch_or(bit, Ordering::SeqCst);
-        // Whoever queues looks at IDLE afterwards: one of the two sees the other.
         if cpu.nr_queued.load(Ordering::SeqCst) == 0 {
             let before = clock::tsc();
             hal::io::wait_for_interrupt();
@@ -161,7 +164,7 @@ impl Cpu {
 
     /// Queues the leaving thread if it can go on, and takes the next.
     #[inline]
-    pub(crate) fn pick(&self, previous: ThreadPtr, why: Why) -> ThreadPtr {
+    pub(crate) fn pick(&self, previous: ThreadPtr, why: Why, now: u64) -> ThreadPtr {
         let mut queue = self.queue.lock();
         if matches!(why, Why::Yield | Why::Preempt) && !previous.get().is_idle {
             if previous.get().affinity() >> self.id & 1 != 0 {
@@ -172,15 +175,21 @@ impl Cpu {
         }
         let next = queue.pop();
         let nr_left = queue.len();
-        self.nr_queued.store(nr_left, Ordering::Relaxed);
+        self.note_length(&queue);
         drop(queue);
-        let now = clock::tsc();
         let slice_end = now + SLICE_TICKS.load(Ordering::Relaxed);
         self.slice_end.store(slice_end, Ordering::Relaxed);
         if nr_left != 0 {
             self.arm(slice_end);
         }
         next.or_else(|| self.steal()).unwrap_or(self.idle)
+    }
+
+    /// Publishes how long the queue is. The lock's release and the fences of its readers order it.
+    #[inline]
+    fn note_length(&self, queue: &RunQueue<ThreadPtr>) {
+        self.nr_queued.store(queue.len(), Ordering::Relaxed);
+        self.has_fresh.store(queue.has_fresh(), Ordering::Relaxed);
     }
 
     /// Takes a thread from the CPU with the longest queue.
@@ -198,7 +207,7 @@ impl Cpu {
             let thread = thread.get();
             !thread.is_on_cpu.load(Ordering::Acquire) && thread.affinity() >> self.id & 1 != 0
         });
-        victim.nr_queued.store(queue.len(), Ordering::Relaxed);
+        victim.note_length(&queue);
         stolen
     }
 
@@ -217,8 +226,11 @@ impl Cpu {
             return;
         }
         let current = self.current();
-        let since = current.get().since.load(Ordering::Relaxed);
-        let fair_end = since + GRANULARITY_TICKS.load(Ordering::Relaxed);
+        let fair_end = if self.has_fresh.load(Ordering::Relaxed) {
+            current.get().since.load(Ordering::Relaxed) + GRANULARITY_TICKS.load(Ordering::Relaxed)
+        } else {
+            self.slice_end.load(Ordering::Relaxed)
+        };
         if current == self.idle || now >= fair_end {
             hal::cpu::request_reschedule();
         } else {
@@ -284,7 +296,7 @@ fn push(thread: ThreadPtr, target: usize) {
         let mut queue = cpu.queue.lock();
         thread.get().cpu.store(cpu.id as u32, Ordering::Relaxed);
         queue.push_fresh(thread);
-        cpu.nr_queued.store(queue.len(), Ordering::SeqCst);
+        cpu.note_length(&queue);
     }
     if core::ptr::eq(cpu, this) {
         this.check_preemption(clock::tsc());

@@ -82,6 +82,11 @@ impl<L: Link> RunQueue<L> {
         self.nr_queued
     }
 
+    /// Whether threads that slept wait.
+    pub(crate) fn has_fresh(&self) -> bool {
+        self.fresh.first.is_some()
+    }
+
     /// Adds a thread that slept.
     pub(crate) fn push_fresh(&mut self, link: L) {
         self.fresh.push(link);

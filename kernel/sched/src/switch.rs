@@ -27,7 +27,7 @@ pub(crate) fn schedule(why: Why) {
     let now = clock::tsc();
     let previous = cpu.current();
     cpu.account(previous.get(), now);
-    let next = cpu.pick(previous, why);
+    let next = cpu.pick(previous, why, now);
     if next == previous {
         previous.get().since.store(now, Ordering::Relaxed);
     } else {

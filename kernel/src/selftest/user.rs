@@ -23,7 +23,8 @@ const CALL_REPORT: u64 = 500;
 const CALL_EXIT: u64 = 60;
 const CALL_WORK: u64 = 501;
 
-/// Ticks for the rounds of: empty calls, yields, quick calls; unused; the number of damaged words.
+/// Ticks for the rounds of: empty calls, yields, quick calls; then the numbers of damaged YMM halves and of other
+/// damaged words.
 static REPORTS: [AtomicU64; 5] = [const { AtomicU64::new(0) }; 5];
 static NR_FAULTS: AtomicU64 = AtomicU64::new(0);
 static NR_WORK: AtomicU64 = AtomicU64::new(0);
@@ -37,7 +38,7 @@ impl Space for TestSpace {
     }
 }
 
-/// The program: position independent, ends before `program_end`. R12 keeps rounds, RBP the start time.
+/// The program: position independent, at most 1 KiB. R15: whether there is AVX. R12 keeps rounds, RBP the start time.
 #[unsafe(naked)]
 extern "C" fn program() {
     naked_asm!(
@@ -47,6 +48,7 @@ extern "C" fn program() {
         "movq xmm15, rax",
         "mov [rsp - 8], rax",
         "mov [rsp - 128], rax",
+        "mov [rsp - 64], r15",
         "mov r12, {rounds}",
         "rdtsc",
         "shl rdx, 32",
@@ -128,7 +130,12 @@ extern "C" fn program() {
         "mov edi, 4",
         "mov eax, {report}",
         "syscall",
-        // yields, timed; the partner does the same
+        // yields, timed; the partner does the same. Upper halves of YMM must survive, where there are any
+        "cmp qword ptr [rsp - 64], 0",
+        "je 5f",
+        "movq xmm3, rsp",
+        "vinsertf128 ymm3, ymm3, xmm3, 1",
+        "5:",
         "mov r12, {rounds}",
         "rdtsc",
         "shl rdx, 32",
@@ -146,6 +153,17 @@ extern "C" fn program() {
         "mov edi, 1",
         "mov eax, {report}",
         "syscall",
+        "cmp qword ptr [rsp - 64], 0",
+        "je 6f",
+        "vextractf128 xmm4, ymm3, 1",
+        "movq rax, xmm4",
+        "xor esi, esi",
+        "cmp rax, rsp",
+        "setne sil",
+        "mov edi, 3",
+        "mov eax, {report}",
+        "syscall",
+        "6:",
         "mov eax, {exit}",
         "syscall",
         "ud2",
@@ -227,7 +245,9 @@ fn map_program() -> Option<Arc<TestSpace>> {
 
 fn start(space: &Arc<TestSpace>, n: usize, cpus: u64) -> bool {
     NR_RUNNING.fetch_add(1, Ordering::SeqCst);
-    let frame = TrapFrame::new_user(CODE_AT as u64, (STACK_AT + (2 * n + 2) * PAGE_SIZE - 64) as u64);
+    const AVX: u64 = 4;
+    let mut frame = TrapFrame::new_user(CODE_AT as u64, (STACK_AT + (2 * n + 2) * PAGE_SIZE - 64) as u64);
+    frame.r15 = hal::fpu::components() & AVX;
     let builder = Builder::new("program").space(space.clone()).affinity(cpus);
     builder.spawn_user(&frame).is_ok()
 }
@@ -260,7 +280,7 @@ pub fn run() -> bool {
     log::info!("ticks: yield pair {}.{}", pair / 10, pair % 10);
     let spawned = spawn_and_join();
     log::info!("ticks: spawn and join {spawned}");
-    let damaged = REPORTS[4].load(Ordering::Relaxed);
+    let damaged = REPORTS[4].load(Ordering::Relaxed) + REPORTS[3].load(Ordering::Relaxed);
     let (faults, works) = (NR_FAULTS.load(Ordering::Relaxed), NR_WORK.load(Ordering::Relaxed));
     log::info!("user: {damaged} damaged, {faults} faults, {works} works");
     *SPACE.lock() = None;
