@@ -11,7 +11,8 @@ fuzz_target!(|bytes: &[u8]| {
         if config.program.is_empty() {
             return;
         }
-        let again = Config::parse(config.format().as_bytes()).expect("what was parsed can be written and parsed");
+        let again =
+            Config::parse(config.format().as_bytes()).expect("what was parsed can be written and parsed");
         assert_eq!(again.format(), config.format());
         let _ = config.apply_command_line(line);
     }

@@ -15,7 +15,7 @@ impl Random {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -25,7 +25,7 @@ impl Random {
 
     /// A number below `end`, which is not zero.
     pub fn below(&mut self, end: usize) -> usize {
-        (self.next() % end.max(1) as u64) as usize
+        (self.number() % end.max(1) as u64) as usize
     }
 }
 
@@ -57,7 +57,7 @@ fn cut(random: &mut Random, device_size: u64) -> u64 {
     match random.below(3) {
         0 => device_size - 512 * (1 + random.below(2048) as u64),
         1 => 512 * random.below(16384) as u64,
-        _ => 512 * (random.next() % (device_size / 512)),
+        _ => 512 * (random.number() % (device_size / 512)),
     }
 }
 
@@ -69,9 +69,9 @@ fn rotten_labels(random: &mut Random, device_size: u64) -> Vec<Patch> {
         let Some(start) = label::label_offset(index, device_size) else { continue };
         for _ in 0..1 + random.below(4) {
             let within = match random.below(3) {
-                0 => label::PHYS_OFFSET + random.next() % 4096,
-                1 => label::RING_OFFSET + random.next() % label::RING_SIZE,
-                _ => random.next() % label::LABEL_SIZE,
+                0 => label::PHYS_OFFSET + random.number() % 4096,
+                1 => label::RING_OFFSET + random.number() % label::RING_SIZE,
+                _ => random.number() % label::LABEL_SIZE,
             };
             let len = (1 + random.below(64)).min((label::LABEL_SIZE - within) as usize);
             patches.push((start + within, noise(random, len)));
@@ -136,7 +136,7 @@ fn mutate(content: &mut [u8], random: &mut Random) {
         4 => old.wrapping_sub(1),
         5 => old ^ 1 << random.below(8 * len),
         6 => u64::MAX >> random.below(64),
-        _ => random.next(),
+        _ => random.number(),
     };
     field.copy_from_slice(&value.to_le_bytes()[..len]);
 }
@@ -152,16 +152,17 @@ fn replant(content: &mut [u8], bp: &BlkPtr, random: &mut Random) {
     let at = random.below(places) * blkptr::BLKPTR_SIZE;
     let place = &mut content[at..at + blkptr::BLKPTR_SIZE];
     let mut bp = *bp;
-    if let Ok(old) = BlkPtr::from_bytes(place) {
-        if !old.is_hole() && !bp.is_embedded() {
-            bp.set_type(old.dmu_type());
-            bp.set_level(old.level());
-            bp.set_birth(old.birth(), bp.phys_birth());
-        }
+    if let Ok(old) = BlkPtr::from_bytes(place)
+        && !old.is_hole()
+        && !bp.is_embedded()
+    {
+        bp.set_type(old.dmu_type());
+        bp.set_level(old.level());
+        bp.set_birth(old.birth(), bp.phys_birth());
     }
     place.copy_from_slice(&bp.to_bytes());
 }
 
 fn noise(random: &mut Random, len: usize) -> Vec<u8> {
-    (0..len).map(|_| random.next() as u8).collect()
+    (0..len).map(|_| random.number() as u8).collect()
 }

@@ -94,12 +94,8 @@ impl Taker {
         match node.kind() {
             FileType::Directory if depth < DEPTH_MAX => self.directory(path, node, depth + 1),
             FileType::Regular => {
-                let mut bytes = vec![0; size.min(BYTES_MAX as u64) as usize];
-                let mut sink = SliceSink::new(&mut bytes);
-                let result = node.read(0, &mut sink);
-                let filled = sink.filled();
-                bytes.truncate(filled);
-                self.put(path, "content", result.map(|_| bytes).map_err(|e| e.to_string()));
+                let content = content(node, size.min(BYTES_MAX as u64) as usize);
+                self.put(path, "content", content.map_err(|e| e.to_string()));
             }
             FileType::Symlink => self.put(path, "target", node.readlink().map_err(|e| e.to_string())),
             _ => {}
@@ -118,4 +114,18 @@ impl Taker {
             self.put(path, &aspect, node.getxattr(&name).map_err(|e| e.to_string()));
         }
     }
+}
+
+/// The first bytes of a file. A read may end before a block that cannot be read; the next one then tells why.
+fn content(node: &VnodeRef, len: usize) -> vfs::Result<Vec<u8>> {
+    let mut bytes = vec![0; len];
+    let mut filled = 0;
+    while filled < len {
+        match node.read(filled as u64, &mut SliceSink::new(&mut bytes[filled..]))? {
+            0 => break,
+            more => filled += more,
+        }
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
 }

@@ -113,7 +113,8 @@ struct Subject {
 fn subject(name: &str) -> Subject {
     let pool = Pool::unpack(name).expect("unpacks");
     let disk = Arc::new(MemDisk::from_file(&pool.images[0]).expect("loads"));
-    let opened = Opened::devices(&[disk.clone()]).expect("the undamaged pool imports");
+    let device: Arc<dyn BlockDevice> = disk.clone();
+    let opened = Opened::devices(&[device]).expect("the undamaged pool imports");
     let txg = opened.spa.properties().expect("has properties").txg;
     let right = snapshot::take(&opened);
     let forger = Forger::open(&pool.images[0], 9).expect("indexes");
@@ -143,10 +144,11 @@ fn attempt(subject: &Subject, damage: Damage) {
             }
         }
         Damage::Rotten(patches) => {
-            with_patches(&subject.disk, &patches, || compare(subject, subject.disk.clone()))
+            with_patches(&subject.disk, &patches, || compare(subject, subject.disk.clone()));
         }
         Damage::Forged(patches, _) => with_patches(&subject.disk, &patches, || {
-            if let Ok(opened) = Opened::devices(&[subject.disk.clone()]) {
+            let device: Arc<dyn BlockDevice> = subject.disk.clone();
+            if let Ok(opened) = Opened::devices(&[device]) {
                 let _ = snapshot::take(&opened);
                 let _ = opened.spa.verify(&mut |_| {});
             }
