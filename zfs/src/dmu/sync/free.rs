@@ -1,7 +1,7 @@
 //! Killing the blocks of freed ranges.
 //!
 //! Indirect blocks that lie wholly inside a range are read (many at once) to find what is below them, and go with
-//! it; data blocks are never read. Nothing of what is read on the way stays in memory.
+//! it; data blocks are never read. What is read on the way gets no buffer; the cache may keep it for a while.
 use super::object::ObjectSync;
 use crate::dmu::dbuf::Content;
 use crate::dmu::dnode::Dnode;
