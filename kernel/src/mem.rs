@@ -120,7 +120,7 @@ memset:
     movq xmm0, rsi
     punpcklqdq xmm0, xmm0
     lea r8, [rdi + rdx - 16]
-    and rdx, -64
+    and rdx, -128
     jz 4f
     add rdi, rdx
     neg rdx
@@ -128,7 +128,11 @@ memset:
     movups [rdi + rdx + 16], xmm0
     movups [rdi + rdx + 32], xmm0
     movups [rdi + rdx + 48], xmm0
-    add rdx, 64
+    movups [rdi + rdx + 64], xmm0
+    movups [rdi + rdx + 80], xmm0
+    movups [rdi + rdx + 96], xmm0
+    movups [rdi + rdx + 112], xmm0
+    add rdx, 128
     jnz 3b
 4:  cmp rdi, r8
     jae 5f

@@ -1,6 +1,7 @@
 //! Checks that only make sense inside the machine, chosen by `selftest=` on the command line. The result is the exit
 //! status: 0 passed, 1 failed, 2 unknown name.
 mod disk;
+mod mem;
 mod stress;
 mod user;
 
@@ -16,6 +17,7 @@ pub fn run(name: &str, machine: &Machine) -> u8 {
         "overflow" => overflow(core::hint::black_box(0)),
         "fault" => fault(),
         "user" => u8::from(!user::run()),
+        "mem" => u8::from(!mem::run()),
         "disk" => u8::from(!disk::run(&machine.block_devices())),
         "stress" => u8::from(!stress::run()),
         _ => 2,

@@ -101,3 +101,10 @@ fn application_code_keeps_its_registers() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn memory_functions() -> Result<()> {
+    let outcome = Vm::new().command_line("selftest=mem").run()?;
+    assert_eq!(outcome.end, End::Status(0), "{outcome:#?}");
+    Ok(())
+}
