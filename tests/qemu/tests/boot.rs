@@ -28,8 +28,15 @@ fn sixty_four_cpus() -> Result<()> {
 
 #[test]
 fn smallest_and_large_memory() -> Result<()> {
-    boots(Vm::new().memory(64), "62 MiB")?;
-    boots(Vm::new().memory(5 << 10).cpus(2), "511").map(drop)
+    let usable = |outcome: &Outcome| {
+        let (before, _) = outcome.serial.split_once(" MiB").unwrap_or_default();
+        before.rsplit(' ').next().and_then(|n| n.parse::<usize>().ok()).unwrap_or(0)
+    };
+    let small = boots(Vm::new().memory(64), "1 CPUs")?;
+    assert!((56..64).contains(&usable(&small)), "{}", small.serial);
+    let large = boots(Vm::new().memory(5 << 10).cpus(2), "2 CPUs")?;
+    assert!((5100..5120).contains(&usable(&large)), "{}", large.serial);
+    Ok(())
 }
 
 #[test]
