@@ -20,6 +20,9 @@ pub enum Piece<'a> {
     Zeroes(usize),
 }
 
+/// Blocks asked for ahead of one that is missing, within a read.
+const AHEAD_MAX: u64 = 64;
+
 /// How often a reader looks again when block size and buffer disagree, before it calls that damage.
 const GEOMETRY_LOOKS_MAX: u32 = 10_000;
 
@@ -31,6 +34,8 @@ struct Wanted {
     size: usize,
     /// The last block of the whole read.
     last: u64,
+    /// The last block to ask for if this one is missing.
+    ahead: u64,
 }
 
 enum Got {
@@ -63,6 +68,8 @@ impl Dnode {
         let end = offset.checked_add(len as u64).ok_or(Error::Invalid)?;
         let mut at = offset;
         let mut nr_looks = 0;
+        // Blocks below this one were asked for with one before: asking again for each would cost their square.
+        let mut asked = 0;
         while at < end {
             let size = u64::from(self.block_size());
             let Some((blkid, within)) = split(at, size) else {
@@ -75,7 +82,12 @@ impl Dnode {
                 self.note_read(blkid, last_block(end, size));
             }
             let range = within as usize..(within + n) as usize;
-            let wanted = Wanted { blkid, range, size: size as usize, last: last_block(end, size) };
+            let (last, mut ahead) = (last_block(end, size), blkid);
+            if blkid >= asked {
+                asked = blkid + AHEAD_MAX / 2;
+                ahead = last.min(blkid + AHEAD_MAX);
+            }
+            let wanted = Wanted { blkid, range, size: size as usize, last, ahead };
             match self.content(&wanted)? {
                 Got::Bytes(abd) => abd.chunks().try_for_each(|chunk| sink(Piece::Data(chunk)))?,
                 Got::Zeroes => sink(Piece::Zeroes(n as usize))?,
@@ -106,13 +118,13 @@ impl Dnode {
 
     #[cold]
     fn missing(&self, wanted: &Wanted) -> Result<Got> {
-        let (blkid, last) = (wanted.blkid, wanted.last);
-        if last > blkid {
+        let (blkid, ahead) = (wanted.blkid, wanted.ahead);
+        if ahead > blkid {
             // Its indirect block first: the others' pointers are beside its own.
             self.pointer(0, blkid)?;
-            self.prefetch_blocks(blkid + 1, last.saturating_add(1));
+            self.prefetch_blocks(blkid + 1, ahead.saturating_add(1));
         }
-        self.note_miss(last);
+        self.note_miss(wanted.last);
         self.with_data(blkid, |_, state| Ok(wanted.of(&state.content).unwrap_or(Got::Zeroes)))
     }
 
@@ -153,7 +165,7 @@ impl Dnode {
     pub fn block(&self, blkid: u64) -> Result<Abd> {
         for _ in 0..GEOMETRY_LOOKS_MAX {
             let size = self.block_size() as usize;
-            match self.content(&Wanted { blkid, range: 0..size, size, last: blkid })? {
+            match self.content(&Wanted { blkid, range: 0..size, size, last: blkid, ahead: blkid })? {
                 Got::Bytes(abd) => return Ok(abd),
                 Got::Zeroes => return Ok(Abd::zeroed(size)),
                 Got::OtherSize => rt::yield_now(),
@@ -173,7 +185,7 @@ impl Dnode {
         let Some((blkid, within)) = split(offset, size) else { return Ok(None) };
         if size.is_multiple_of(PAGE_SIZE as u64) {
             let range = within as usize..within as usize + PAGE_SIZE;
-            match self.content(&Wanted { blkid, range, size: size as usize, last: blkid })? {
+            match self.content(&Wanted { blkid, range, size: size as usize, last: blkid, ahead: blkid })? {
                 Got::Zeroes => return Ok(None),
                 Got::Bytes(abd) => {
                     if let Some(page) = abd.page_at(0) {

@@ -3,7 +3,9 @@
 use blockdev_host::MemDisk;
 use rt_std as _;
 use std::sync::Arc;
-use vfs::{Caller, FileSystem, MountFlags, Namespace, OpenFlags, SliceSink, SliceSource, WalkFlags, WalkFrom};
+use vfs::{
+    Caller, FileSystem, MountFlags, Namespace, OpenFlags, SliceSink, SliceSource, WalkFlags, WalkFrom,
+};
 use zfs::spa::{PoolSpec, Spa, VdevSpec};
 
 fn main() {
@@ -16,7 +18,8 @@ fn main() {
     let make = &mut |tx: &_, objset: &_| zpl::create_fs(tx, objset, &zpl::CreateOptions::default());
     let spa = Spa::create(vec![vdev], &spec, make).expect("a pool");
     let fs = zpl::mount(&spa, "tank", &zpl::MountOptions::default()).expect("its root");
-    let ns = Namespace::new(fs.clone() as Arc<dyn FileSystem>, MountFlags::empty(), 65_536).expect("a name space");
+    let ns =
+        Namespace::new(fs.clone() as Arc<dyn FileSystem>, MountFlags::empty(), 65_536).expect("a name space");
     let root = ns.root().clone();
     let from = WalkFrom { caller: Caller::ROOT, root: &root, start: &root };
     let flags = OpenFlags::READ | OpenFlags::WRITE | OpenFlags::CREATE;
