@@ -2,7 +2,7 @@
 //!
 //! Names are sorted, so the stream depends on the tree alone. Hard links are found by device and inode; a pair is
 //! remembered only until its last name has come by.
-use super::item::{CHUNK, Emit, Event, Item, Kind, Meta, Source, emit_data};
+use super::item::{CHUNK, Emit, Event, Item, Kind, Meta, Source};
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::unistd::{Whence, lseek64};
@@ -163,28 +163,25 @@ fn kind_of(host: &Path, stat: &Metadata) -> Result<Kind> {
     })
 }
 
-/// Data of a file; of one that occupies less than its size only the parts that are there.
+/// Data of a file, as long as it was when it was looked at; of one that occupies less than its size only the parts that
+/// are there.
 fn emit_file(host: &Path, stat: &Metadata, emit: Emit<'_>) -> Result<()> {
-    let mut file = File::open(host)?;
+    let file = File::open(host)?;
     let is_sparse = stat.blocks() * 512 < stat.len();
     if !is_sparse {
-        emit_data(&mut file, emit)?;
-        return Ok(());
+        return emit_range(&file, 0, stat.len(), emit);
     }
     let mut at = 0_i64;
     loop {
         let start = match lseek64(&file, at, Whence::SeekData) {
             Ok(start) => start,
             Err(Errno::ENXIO) => return Ok(()),
-            Err(Errno::EINVAL) => {
-                emit_data(&mut file, emit)?;
-                return Ok(());
-            }
+            Err(Errno::EINVAL) => return emit_range(&file, 0, stat.len(), emit),
             Err(e) => return Err(e.into()),
         };
-        let end = lseek64(&file, start, Whence::SeekHole)?;
+        let end = lseek64(&file, start, Whence::SeekHole)?.min(stat.len() as i64);
         emit_range(&file, start as u64, end as u64, emit)?;
-        at = end;
+        at = end.max(start + 1);
     }
 }
 
