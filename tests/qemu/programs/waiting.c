@@ -58,7 +58,7 @@ int main(void) {
     CHECK(read(ends[0], buf, 1) == 1);
 
     int tf = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
-    struct itimerspec its = {{0, 5000000}, {0, 5000000}};
+    struct itimerspec its = {{0, 5000000}, {0, 200000000}};
     CHECK(timerfd_settime(tf, 0, &its, NULL) == 0 && read(tf, &value, 8) == -1 && errno == EAGAIN);
     struct pollfd pt = {tf, POLLIN, 0};
     CHECK(poll(&pt, 1, 1000) == 1 && read(tf, &value, 8) == 8 && value >= 1);

@@ -269,6 +269,8 @@ impl FileObject for PipeEnd {
         }
         let pipe = &*self.pipe;
         loop {
+            // Before the look at the ring: a writer that comes, writes and goes in between must not read as the end.
+            let has_writers = pipe.nr_writers.load(Ordering::SeqCst) > 0;
             let mut ring = pipe.ring.lock();
             if ring.len > 0 {
                 let n = ring.read(sink)?;
@@ -283,7 +285,7 @@ impl FileObject for PipeEnd {
                 return Ok(n);
             }
             drop(ring);
-            if pipe.nr_writers.load(Ordering::SeqCst) == 0 {
+            if !has_writers {
                 return Ok(0);
             }
             if self.flags.is_nonblocking() {

@@ -123,7 +123,6 @@ fn end_last(task: &Task, process: &Arc<Process>) {
     process.finish_vfork();
     pids::remove_task(process.pid);
     adopt_children(process);
-    process.set_zombie();
     tell_parent(process, ending);
 }
 
@@ -150,8 +149,13 @@ fn adopt_children(process: &Arc<Process>) {
     }
 }
 
+/// Makes a process one that can be waited for, and says so.
+///
+/// Both at once, as [`wait`] sees it: a parent whose wait returned has the signal pending already, and a handler that
+/// waits finds the child.
 fn tell_parent(process: &Arc<Process>, ending: Ending) {
     let Some(parent) = process.parent() else {
+        process.set_zombie();
         pids::remove_process(process.pid);
         if process.pid == 1 {
             first_ended().set();
@@ -160,23 +164,31 @@ fn tell_parent(process: &Arc<Process>, ending: Ending) {
     };
     let action = parent.actions.get(signal::SIGCHLD);
     let exit_signal = process.exit_signal.load(Ordering::Relaxed);
-    let is_unwanted = action.handler == SIG_IGN || action.flags & SA_NOCLDWAIT != 0;
-    if exit_signal == signal::SIGCHLD && is_unwanted {
-        reap(&parent, process);
-    }
     let (code, status) = match ending {
         Ending::Exited(code) => (info::CLD_EXITED, i32::from(code)),
         Ending::Killed { signo, is_core: false } => (info::CLD_KILLED, signo as i32),
         Ending::Killed { signo, is_core: true } => (info::CLD_DUMPED, signo as i32),
     };
     let source = Source::Child { pid: process.pid, uid: process.cred.lock().uid[0], status };
-    signal::send::to_process(&parent, SigInfo { signo: exit_signal, code, source });
+    {
+        let _children = parent.children.lock();
+        process.set_zombie();
+        signal::send::to_process(&parent, SigInfo { signo: exit_signal, code, source });
+    }
+    if exit_signal == signal::SIGCHLD && (action.handler == SIG_IGN || action.flags & SA_NOCLDWAIT != 0) {
+        reap(&parent, process);
+    }
     parent.child_events.wake_all();
 }
 
 /// Removes an ended child for good.
 fn reap(parent: &Process, child: &Arc<Process>) {
     parent.children.lock().retain(|p| !Arc::ptr_eq(p, child));
+    forget(parent, child);
+}
+
+/// Frees the number of an ended child and accounts for its time.
+fn forget(parent: &Process, child: &Arc<Process>) {
     pids::remove_process(child.pid);
     let nanos = child.cpu_nanos() + child.cpu_time.children.load(Ordering::Relaxed);
     parent.cpu_time.children.fetch_add(nanos, Ordering::Relaxed);
@@ -213,20 +225,23 @@ pub struct Ended {
 pub fn wait(task: &Task, which: Which, is_nonblocking: bool, keeps_it: bool) -> SysResult<Option<Ended>> {
     let process = &task.process;
     let look = || -> Option<SysResult<Ended>> {
-        let children = process.children.lock().clone();
         let is_meant = |p: &&Arc<Process>| match which {
             Which::Any => true,
             Which::Pid(pid) => p.pid == pid,
             Which::Group(pgid) => p.pgid.load(Ordering::Relaxed) == pgid,
         };
-        let mut meant = children.iter().filter(is_meant).peekable();
-        if meant.peek().is_none() {
-            return Some(Err(Errno::ECHILD));
-        }
-        let child = meant.find(|p| p.is_zombie())?;
+        let child = {
+            let mut children = process.children.lock();
+            if !children.iter().any(|p| is_meant(&p)) {
+                return Some(Err(Errno::ECHILD));
+            }
+            let at = children.iter().position(|p| is_meant(&p) && p.is_zombie())?;
+            // Taken out under the lock: of two threads that wait, one gets the child.
+            if keeps_it { children[at].clone() } else { children.remove(at) }
+        };
         let ending = child.ending().unwrap_or(Ending::Exited(0));
         if !keeps_it {
-            reap(process, child);
+            forget(process, &child);
         }
         let uid = child.cred.lock().uid[0];
         Some(Ok(Ended { pid: child.pid, uid, ending, cpu_nanos: child.cpu_nanos() }))
