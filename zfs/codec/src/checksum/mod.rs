@@ -3,10 +3,13 @@
 //! SHA-256's bytes are read as big-endian words, the others' bytes are copied as they are; a block of foreign byte order
 //! then has its words swapped. The fletchers sum words of the writer's byte order.
 
+mod sha512;
+
 use crate::error::{CodecError, Result};
 use crate::fletcher::{Fletcher2, Fletcher4};
 use ondisk::{Checksum, Digest};
-use sha2::{Digest as _, Sha256, Sha512_256};
+use sha2::{Digest as _, Sha256};
+use sha512::Sha512;
 
 /// The pool's salt for keyed checksums.
 pub type Salt = [u8; 32];
@@ -31,7 +34,7 @@ enum State {
     Fletcher2(Fletcher2),
     Fletcher4(Fletcher4),
     Sha256(Sha256),
-    Sha512(Sha512_256),
+    Sha512(Sha512),
     #[cfg(feature = "blake3")]
     Blake3(alloc::boxed::Box<blake3::Hasher>),
 }
@@ -47,7 +50,7 @@ impl Hasher {
             Checksum::Fletcher2 | Checksum::Zilog => State::Fletcher2(Fletcher2::default()),
             Checksum::Fletcher4 | Checksum::On | Checksum::Zilog2 => State::Fletcher4(Fletcher4::default()),
             Checksum::Sha256 | Checksum::Label | Checksum::GangHeader => State::Sha256(Sha256::new()),
-            Checksum::Sha512 => State::Sha512(Sha512_256::new()),
+            Checksum::Sha512 => State::Sha512(Sha512::new()),
             Checksum::Blake3 => Self::blake3(salt)?,
             Checksum::Skein | Checksum::EdonR | Checksum::Inherit => return Err(CodecError::Unsupported),
         };
@@ -90,7 +93,7 @@ impl Hasher {
             State::Fletcher2(sums) => sums.finish(),
             State::Fletcher4(sums) => sums.finish(),
             State::Sha256(hash) => words(&hash.finalize(), u64::from_be_bytes),
-            State::Sha512(hash) => raw_words(&hash.finalize(), self.is_foreign),
+            State::Sha512(hash) => raw_words(&hash.finish(), self.is_foreign),
             #[cfg(feature = "blake3")]
             State::Blake3(hash) => raw_words(hash.finalize().as_bytes(), self.is_foreign),
         }

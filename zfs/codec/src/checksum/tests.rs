@@ -39,3 +39,17 @@ fn blake3_is_keyed_by_the_salt() {
     let digest = checksum(Checksum::Blake3, b"", false, Some(key)).unwrap();
     assert_eq!(digest, words(&expected, u64::from_le_bytes));
 }
+
+/// Our SHA-512/256 equals the crate's, whatever the pieces.
+#[test]
+fn sha512_equals_another_implementation() {
+    let bytes: std::vec::Vec<u8> = (0..1000u32).map(|i| (i * 7) as u8).collect();
+    for len in (0..300).chain([511, 512, 1000]) {
+        for cut in [0, len / 3, len / 2, len] {
+            let mut hash = Sha512::new();
+            hash.update(&bytes[..cut]);
+            hash.update(&bytes[cut..len]);
+            assert_eq!(hash.finish()[..], sha2::Sha512_256::digest(&bytes[..len])[..], "{cut} of {len}");
+        }
+    }
+}
