@@ -1,5 +1,5 @@
 //! Classes and slabs over memory of the host.
-use super::slab::{ClassList, NR_CLASSES, Object, SIZE_MAX, SIZES, SlabSource, class_of};
+use super::slab::{ClassList, Object, SIZE_MAX, SIZES, SlabSource, class_of};
 use std::alloc::{Layout, alloc, dealloc};
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -46,20 +46,20 @@ fn every_class_fits_its_layouts() {
 
 #[test]
 fn objects_are_distinct_aligned_and_come_back() {
-    for class in 0..NR_CLASSES {
+    for (class, &size) in SIZES.iter().enumerate() {
         let host = Host::default();
         let mut list = ClassList::new(class);
-        let align = 1 << SIZES[class].trailing_zeros();
+        let align = 1 << size.trailing_zeros();
         let mut seen = BTreeSet::new();
         let mut live: Vec<NonNull<Object>> = Vec::new();
         for n in 0..1000_usize {
             let object = list.pop(&host).expect("memory");
             let at = object.as_ptr() as usize;
             assert!(at.is_multiple_of(align));
-            assert!(seen.range(at.saturating_sub(SIZES[class] - 1)..at + SIZES[class]).next().is_none());
+            assert!(seen.range(at.saturating_sub(size - 1)..at + size).next().is_none());
             seen.insert(at);
             // SAFETY: the object is ours and this large: overlapping objects or headers would be destroyed.
-            unsafe { object.cast::<u8>().as_ptr().write_bytes(n as u8, SIZES[class]) };
+            unsafe { object.cast::<u8>().as_ptr().write_bytes(n as u8, size) };
             live.push(object);
         }
         assert!(host.nr_slabs.get() > 1);
