@@ -108,17 +108,26 @@ impl Sa {
         Ok(self.tables.find(&spill, false, number)?.map(|range| spill[range].to_vec()))
     }
 
-    /// Where an attribute lies in the bonus; `None` when it is in the spill block or not there. The place stays the
-    /// same until an attribute is added, removed or changes its length.
+    /// Calls `each` with every attribute that lies in the bonus, and its place there. Places stay the same until an
+    /// attribute is added, removed or changes its length. `each` must not use the object.
     ///
     /// # Errors
     /// [`Error::Damaged`].
-    pub fn place_in_bonus(&self, dnode: &Arc<Dnode>, attr: Attr) -> Result<Option<Range<usize>>> {
-        let Some(number) = self.tables.number(attr) else { return Ok(None) };
+    pub fn places_in_bonus(
+        &self,
+        dnode: &Arc<Dnode>,
+        each: &mut dyn FnMut(Attr, Range<usize>),
+    ) -> Result<()> {
         let is_legacy = is_legacy(dnode);
-        let mut found = Ok(None);
-        dnode.bonus(&mut |bonus| found = self.tables.find(bonus, is_legacy, number));
-        found
+        let mut result = Ok(());
+        dnode.bonus(&mut |bonus| {
+            result = self.tables.for_each_place(bonus, is_legacy, &mut |number, range| {
+                if let Some(attr) = self.tables.attr(number) {
+                    each(attr, range);
+                }
+            });
+        });
+        result
     }
 
     /// The first eight bytes of one attribute as a number.

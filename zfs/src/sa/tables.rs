@@ -168,9 +168,27 @@ impl Tables {
         is_legacy: bool,
         each: &mut dyn FnMut(u16, &[u8]),
     ) -> Result<()> {
+        self.for_each_place(bytes, is_legacy, &mut |number, range| {
+            if let Some(value) = bytes.get(range) {
+                each(number, value);
+            }
+        })
+    }
+
+    /// Calls `each` with number and place of every attribute; places lie inside `bytes`.
+    pub(super) fn for_each_place(
+        &self,
+        bytes: &[u8],
+        is_legacy: bool,
+        each: &mut dyn FnMut(u16, Range<usize>),
+    ) -> Result<()> {
         if is_legacy {
             for number in 0..LEGACY_ATTRS {
-                each(number, bytes.get(legacy_range(number)).ok_or(Error::Damaged)?);
+                let range = legacy_range(number);
+                if range.end > bytes.len() {
+                    return Err(Error::Damaged);
+                }
+                each(number, range);
             }
             return Ok(());
         }
@@ -181,7 +199,7 @@ impl Tables {
         let layouts = self.layouts.read();
         let layout = layouts.get(header.layout)?;
         pack::walk(bytes, &header, &layout.lengths, |place, range| {
-            each(layout.numbers[place], &bytes[range]);
+            each(layout.numbers[place], range);
             true
         })
     }

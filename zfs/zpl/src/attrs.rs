@@ -138,11 +138,12 @@ impl Attrs {
 
     /// Looks the places up, after the layout may have changed.
     pub(crate) fn find_places(&mut self, sa: &Sa, dnode: &Arc<Dnode>) -> zfs::Result<()> {
-        for (place, attr) in self.places.iter_mut().zip(PATCHED) {
-            let found = sa.place_in_bonus(dnode, attr)?;
-            *place = found.and_then(|range| u16::try_from(range.start).ok()).unwrap_or(0);
-        }
-        Ok(())
+        self.places = [0; PATCHED.len()];
+        sa.places_in_bonus(dnode, &mut |attr, range| {
+            if let Some(i) = PATCHED.iter().position(|a| *a == attr) {
+                self.places[i] = u16::try_from(range.start).unwrap_or(0);
+            }
+        })
     }
 
     fn bytes_of(&self, index: usize) -> SmallVec<[u8; 16]> {

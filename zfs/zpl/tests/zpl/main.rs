@@ -3,3 +3,4 @@ mod basic;
 mod generic;
 mod pools;
 mod remount;
+mod unlinked;
