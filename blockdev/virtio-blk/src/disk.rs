@@ -9,7 +9,8 @@
 //! Failure: an id, index, length or status that cannot be, or the device's own request, leads to a reset. What was
 //! in flight fails with `Io`. Because completed writes may have been in the device's cache, the next flush fails
 //! too: it must not promise durability for them. A device that does not even reset is gone, and the memory it
-//! could still write to is never used again.
+//! could still write to is never used again. A device that is only slow is waited for, however long: a host's storage
+//! may stall for minutes, and a machine whose clock counts instructions sees any wait as long.
 use crate::config::{Config, Features, SECTOR};
 use crate::dma::Dma;
 use crate::queue::{Command, Finished, PushError, Ring, RingOptions, Stopped, stop};
@@ -29,10 +30,8 @@ const QUEUES_MAX: usize = crate::transport::pci::QUEUES_MAX;
 const BATCH: usize = 16;
 /// Resets without a single good completion in between before the device is given up.
 const RESETS_MAX: u32 = 8;
-/// How often the completion thread looks by itself while requests are in flight: interrupts can get lost.
+/// How often the completion thread looks by itself: interrupts can get lost.
 const WATCH_PERIOD: Duration = Duration::from_secs(1);
-/// Looks without any completion, with requests in flight, before the device is reset.
-const SILENT_LOOKS_MAX: u32 = 60;
 
 const DEVICE_BLOCK: u32 = 2;
 const INTERRUPT_QUEUE: u8 = 1;
@@ -118,7 +117,6 @@ struct Queue<D: Dma> {
     waker: Once<rt::Thread>,
     has_interrupt: AtomicBool,
     nr_pollers: AtomicUsize,
-    nr_completed: AtomicU64,
 }
 
 impl<T: Transport, D: Dma> Disk<T, D> {
@@ -213,8 +211,6 @@ impl<T: Transport, D: Dma> Disk<T, D> {
     pub fn completion_loop(&self, queue: usize) {
         let Some(q) = self.queues.get(queue) else { return };
         q.waker.get_or_init(rt::current);
-        let (mut nr_silent, mut seen) = (0, 0);
-        let mut next_look = rt::now().after(WATCH_PERIOD);
         while !self.is_closing.load(Ordering::SeqCst) {
             q.has_interrupt.store(false, Ordering::SeqCst);
             let nr_done = self.poll(queue);
@@ -224,26 +220,7 @@ impl<T: Transport, D: Dma> Disk<T, D> {
             if nr_done > 0 || q.has_interrupt.load(Ordering::SeqCst) {
                 continue;
             }
-            let is_idle = q.ring.lock().nr_in_flight() == 0;
-            if is_idle {
-                nr_silent = 0;
-                rt::thread::park_until(rt::now().after(WATCH_PERIOD), "virtio-blk");
-                next_look = rt::now().after(WATCH_PERIOD);
-                continue;
-            }
-            rt::thread::park_until(next_look, "virtio-blk");
-            if rt::now() < next_look {
-                continue;
-            }
-            next_look = rt::now().after(WATCH_PERIOD);
-            let completed = q.nr_completed.load(Ordering::Relaxed);
-            nr_silent = if completed == seen { nr_silent + 1 } else { 0 };
-            seen = completed;
-            if nr_silent >= SILENT_LOOKS_MAX {
-                nr_silent = 0;
-                log::error!("virtio-blk: no answer for {SILENT_LOOKS_MAX} s, resetting the device");
-                self.reset(self.reset_generation.load(Ordering::Acquire));
-            }
+            rt::thread::park_until(rt::now().after(WATCH_PERIOD), "virtio-blk");
         }
     }
 
@@ -432,7 +409,6 @@ impl<T: Transport, D: Dma> BlockDevice for Disk<T, D> {
                 finish(finished.request, result);
             }
             nr_done += nr;
-            q.nr_completed.fetch_add(nr as u64, Ordering::Relaxed);
             if is_broken && self.state.load(Ordering::SeqCst) == READY {
                 log::error!("virtio-blk: the device returned what it was not given, resetting it");
                 self.reset(generation);
@@ -474,7 +450,6 @@ impl<D: Dma> Queue<D> {
             waker: Once::new(),
             has_interrupt: AtomicBool::new(false),
             nr_pollers: AtomicUsize::new(0),
-            nr_completed: AtomicU64::new(0),
         }
     }
 
