@@ -4,11 +4,13 @@
 //! | module | holds |
 //! |---|---|
 //! | `walk` | the walk over all object sets and lists of blocks |
+//! | `checker` | checking copies on several threads |
 //! | `space` | what is claimed by blocks, against what the space maps say |
 //! | `counts` | features' refcounts and the figures of the space accounting |
 //!
 //! Memory is bounded by fragmentation (merged ranges), not by the number of blocks. Everything is read from disk; only
 //! objects of the MOS come through its cache, so a pool open for writing must be synced and quiet.
+mod checker;
 mod counts;
 mod space;
 mod walk;

@@ -2,6 +2,7 @@
 //!
 //! Each block is walked once: a dataset or snapshot owns what was born after the snapshot before it, and what is older
 //! belongs to that one.
+use super::checker::Checker;
 use super::counts::{self, Counts};
 use super::space::Claims;
 use super::{Finding, Progress, Report};
@@ -43,6 +44,7 @@ pub(crate) fn run(
     let mut state = State {
         storage,
         claims: Claims::new(storage),
+        checker: Checker::new(storage),
         report: Report::default(),
         progress,
         done: Progress { bytes_done: 0, bytes_total: storage.space().allocated },
@@ -87,6 +89,7 @@ fn has_dedup(mos: &Mos) -> Result<bool> {
 struct State<'a> {
     storage: &'a Storage,
     claims: Claims,
+    checker: Checker,
     report: Report,
     progress: &'a mut dyn FnMut(Progress),
     done: Progress,
@@ -102,7 +105,9 @@ impl State<'_> {
     fn walk(&mut self, objset: u64, after: Txg, root: &BlkPtr) -> Result<()> {
         self.walked = Sums::default();
         let storage = self.storage;
-        Walk { storage, objset, after, visitor: self }.run(root)
+        let result = Walk { storage, objset, after, visitor: self }.run(root);
+        self.collect();
+        result
     }
 
     fn dataset(&mut self, mos: &Mos, entry: &Entry, counts: &mut Counts) -> Result<()> {
@@ -186,29 +191,13 @@ impl State<'_> {
         is_new
     }
 
-    fn check(&mut self, bp: &BlkPtr, bookmark: Bookmark) {
-        let mut has_good = false;
-        match self.storage.check_copies(bp, bookmark) {
-            Ok(copies) => {
-                for copy in copies {
-                    if copy.result == Err(Error::Unsupported) {
-                        self.is_readable = false;
-                        return;
-                    }
-                    self.report.nr_copies += 1;
-                    has_good |= copy.result.is_ok();
-                    if copy.result.is_err() {
-                        let (vdev, offset) = (copy.dva.vdev.into(), copy.dva.offset);
-                        self.report.add(Finding::BadCopy { bookmark, vdev, offset });
-                    }
-                }
-            }
-            Err(_) => has_good = false,
-        }
-        if !has_good {
-            self.is_whole = false;
-            self.report.add(Finding::Lost { bookmark });
-        }
+    /// Takes what the checking threads have found.
+    fn collect(&mut self) {
+        let checked = self.checker.take();
+        checked.findings.into_iter().for_each(|finding| self.report.add(finding));
+        self.report.nr_copies += checked.nr_copies;
+        self.is_whole &= !checked.has_lost;
+        self.is_readable &= !checked.has_unsupported;
     }
 }
 
@@ -224,7 +213,7 @@ impl Visitor for State<'_> {
             // Walked before: a tree whose branches meet again could have more paths than anyone can walk.
             return Ok(false);
         }
-        self.check(bp, bookmark);
+        self.checker.add(bp, bookmark);
         self.done.bytes_done += bp.asize();
         if self.report.nr_blocks.is_multiple_of(PROGRESS_EVERY) {
             (self.progress)(self.done);
