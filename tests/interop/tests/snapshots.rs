@@ -1,6 +1,6 @@
 //! Snapshots and clones that OpenZFS takes of a pool of ours: what we overwrite and free afterwards must stay theirs.
 //!
-//! Needs a virtual machine for the kernel module, so these tests run only when asked for (`--ignored`).
+//! Needs a virtual machine for the kernel module, which takes minutes, so it is built only with the feature `slow`.
 use blockdev::BlockDevice;
 use blockdev_host::FileDisk;
 use interop_tests::{Judged, in_linux};
@@ -50,7 +50,6 @@ fn spoil(spa: &Arc<Spa>, name: &str) {
 }
 
 #[test]
-#[ignore = "boots a virtual machine twice: minutes"]
 fn what_snapshots_hold_stays() {
     let folder = tempfile::tempdir().unwrap();
     let image = folder.path().join("d0.img");
