@@ -220,7 +220,13 @@ impl<T: Transport, D: Dma> Disk<T, D> {
             if nr_done > 0 || q.has_interrupt.load(Ordering::SeqCst) {
                 continue;
             }
-            rt::thread::park_until(rt::now().after(WATCH_PERIOD), "virtio-blk");
+            let next_look = rt::now().after(WATCH_PERIOD);
+            rt::thread::park_until(next_look, "virtio-blk");
+            // An emulator that leaves out memory barriers (QEMU before 8.1 with one CPU) can miss that the ring has
+            // something new just when it goes to sleep: tell it again.
+            if rt::now() >= next_look && q.ring.lock().nr_in_flight() != 0 {
+                self.transport.notify(queue as u16);
+            }
         }
     }
 

@@ -120,6 +120,8 @@ pub struct Model {
     pub nr_resets: AtomicUsize,
     pub nr_interrupts: AtomicUsize,
     pub nr_notifications: AtomicUsize,
+    /// Misses the next notification.
+    pub is_deaf: AtomicBool,
     pub nr_flushes: AtomicUsize,
     pub is_interrupting: AtomicBool,
 }
@@ -144,6 +146,7 @@ impl Model {
             nr_resets: AtomicUsize::new(0),
             nr_interrupts: AtomicUsize::new(0),
             nr_notifications: AtomicUsize::new(0),
+            is_deaf: AtomicBool::new(false),
             nr_flushes: AtomicUsize::new(0),
             is_interrupting: AtomicBool::new(true),
         });
@@ -446,6 +449,9 @@ impl Transport for ModelTransport {
 
     fn notify(&self, queue: u16) {
         self.0.nr_notifications.fetch_add(1, Ordering::SeqCst);
+        if self.0.is_deaf.swap(false, Ordering::SeqCst) {
+            return;
+        }
         self.0.state.lock().expect("lock").queues[usize::from(queue)].is_notified = true;
         self.0.changed.notify_all();
     }

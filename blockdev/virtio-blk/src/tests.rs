@@ -297,6 +297,14 @@ fn a_lost_interrupt_is_found() {
 }
 
 #[test]
+fn a_missed_notification_is_repeated() {
+    let bench = Bench::new(traits());
+    bench.model.is_deaf.store(true, Ordering::SeqCst);
+    bench.disk.write(0, pattern(512, 1)).expect("write");
+    bench.end();
+}
+
+#[test]
 fn error_statuses_are_mapped() {
     let bench = Bench::new(traits());
     for (status, error) in [(1, Error::Io), (2, Error::Unsupported), (3, Error::Io), (77, Error::Io)] {
