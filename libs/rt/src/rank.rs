@@ -1,7 +1,7 @@
 //! Lock ranks: a thread may only take a lock of a higher rank than any it holds.
 //!
 //! Rank 0 is unranked and unchecked. Checked in builds with debug assertions; a violation panics where it
-//! happens, long before the deadlock it would one day cause. Ranks of the project: `docs/LOCK-ORDER.md`.
+//! happens, long before the deadlock it would one day cause. Ranks of the project: `docs/ZFS-INTERNALS.md`, section 7.
 use core::cell::Cell;
 
 /// Most ranked locks one thread may hold.
