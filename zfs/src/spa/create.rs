@@ -210,6 +210,7 @@ impl Spa {
             open: rt::SpinLock::default(),
             tasks: Tasks::default(),
             admin: rt::Mutex::new(()),
+            syncing: rt::Mutex::new(()),
             state: rt::SpinLock::new(State { pool_state: PoolState::Active as u64, ..State::default() }),
             thread: rt::SpinLock::new(None),
         }))

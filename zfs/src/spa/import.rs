@@ -397,6 +397,7 @@ fn open(
         open: rt::SpinLock::default(),
         tasks: Tasks::default(),
         admin: rt::Mutex::new(()),
+        syncing: rt::Mutex::new(()),
         state: rt::SpinLock::new(state),
         thread: rt::SpinLock::new(None),
     }))

@@ -89,6 +89,9 @@ pub struct Spa {
     tasks: Tasks,
     /// One command at a time changes the tree of datasets: what it checked stays true until its task has run.
     admin: Mutex<(), 100>,
+    /// Held while a transaction group is written. The sync thread then has references to open datasets of its own,
+    /// which must not make one look like it is in use.
+    syncing: Mutex<()>,
     state: SpinLock<State>,
     thread: SpinLock<Option<JoinHandle>>,
 }

@@ -101,6 +101,7 @@ impl Spa {
     }
 
     fn sync_txg(self: &Arc<Self>, txg: Txg) -> Result<()> {
+        let _syncing = self.syncing.lock();
         let tasks = self.tasks.take(txg);
         let is_dirty = !tasks.is_empty()
             || self.mos.is_config_dirty()
