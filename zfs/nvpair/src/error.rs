@@ -6,8 +6,8 @@ pub enum NvError {
     /// The bytes end before the list does.
     #[error("list is truncated")]
     Truncated,
-    /// The header names an encoding other than XDR.
-    #[error("not in XDR encoding")]
+    /// The header names another encoding than the one asked for.
+    #[error("not in the expected encoding")]
     BadEncoding,
     /// A list of another version than 0.
     #[error("unknown list version")]

@@ -69,6 +69,20 @@ proptest! {
     }
 
     #[test]
+    fn native_round_trip(list in list()) {
+        let bytes = list.encode_native().unwrap();
+        prop_assert_eq!(NvList::decode_native(&bytes), Ok(list));
+    }
+
+    #[test]
+    fn hostile_native_bytes(list in list(), at in any::<prop::sample::Index>(), value in any::<u8>()) {
+        let mut bytes = list.encode_native().unwrap();
+        let index = at.index(bytes.len());
+        bytes[index] = value;
+        let _ = NvList::decode_native(&bytes);
+    }
+
+    #[test]
     fn hostile_bytes(list in list(), at in any::<prop::sample::Index>(), value in any::<u8>()) {
         let mut bytes = list.encode().unwrap();
         let index = at.index(bytes.len());
@@ -141,4 +155,22 @@ fn unique_names_replace() {
 fn names_must_be_representable() {
     assert_eq!(NvList::new().with("", NvValue::Boolean).encode(), Err(NvError::BadString));
     assert_eq!(NvList::new().with([b'a', 0], NvValue::Boolean).encode(), Err(NvError::BadString));
+}
+
+/// A receive's resume token, unpacked, as OpenZFS packs it.
+#[test]
+fn a_native_list_of_openzfs() {
+    let bytes: std::vec::Vec<u8> = [
+        &b"\0\x01\0\0\0\0\0\0\x01\0\0\0"[..],
+        b"\x20\0\0\0\x07\0\0\0\x01\0\0\0\x08\0\0\0object\0\0\xa2\0\0\0\0\0\0\0",
+        b"\x28\0\0\0\x07\0\0\0\x01\0\0\0\x09\0\0\0toname\0\0sends/fs@a\0\0\0\0\0\0",
+        b"\x18\0\0\0\x08\0\0\0\0\0\0\0\x01\0\0\0embedok\0",
+        b"\0\0\0\0",
+    ]
+    .concat();
+    let list = NvList::decode_native(&bytes).unwrap();
+    assert_eq!(list.get_u64("object"), Some(0xa2));
+    assert_eq!(list.get_str("toname"), Some("sends/fs@a"));
+    assert!(list.contains("embedok"));
+    assert_eq!(list.encode_native().unwrap(), bytes);
 }

@@ -29,6 +29,7 @@ pub mod objset;
 pub mod pool_directory;
 pub mod sa;
 pub mod space_map;
+pub mod stream;
 pub mod uberblock;
 pub mod zap;
 pub mod zil;
