@@ -52,7 +52,7 @@ fn zfs_and_vfs_do_not_know_each_other() {
 fn drivers_know_blockdev_and_leaves() {
     let all = project_dependencies();
     let allowed: Vec<&str> = LEAVES.into_iter().chain(["blockdev"]).collect();
-    for driver in ["blockdev-host", "virtio-blk"] {
+    for driver in ["blockdev-host", "blockdev-sim", "virtio-blk"] {
         assert_only(&all, driver, &allowed);
     }
     assert_only(&all, "blockdev", &LEAVES);
