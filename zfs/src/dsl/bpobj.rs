@@ -46,6 +46,15 @@ impl Sums {
         self.uncompressed = self.uncompressed.wrapping_add(other.uncompressed);
     }
 
+    /// What takes these away again when added.
+    pub(crate) fn negated(&self) -> Self {
+        Self {
+            used: self.used.wrapping_neg(),
+            compressed: self.compressed.wrapping_neg(),
+            uncompressed: self.uncompressed.wrapping_neg(),
+        }
+    }
+
     pub(crate) fn is_zero(&self) -> bool {
         *self == Self::default()
     }
@@ -75,6 +84,12 @@ pub(crate) fn create(mos: &Mos, tx: &DmuTx) -> Result<ObjectId> {
 /// Count and sums.
 pub(crate) fn header(mos: &Mos, id: ObjectId) -> Result<BpobjPhys> {
     mos.bonus_of(id, DmuType::BPOBJ_HDR, |bytes| Ok(BpobjPhys::parse(bytes)?))
+}
+
+/// What all entries sum up to, those of sub-objects included.
+pub(crate) fn sums(mos: &Mos, id: ObjectId) -> Result<Sums> {
+    let header = header(mos, id)?;
+    Ok(Sums { used: header.bytes, compressed: header.comp, uncompressed: header.uncomp })
 }
 
 /// Appends entries.
@@ -185,6 +200,138 @@ fn entries(
         at += n;
     }
     Ok(())
+}
+
+/// Entries (and sub-objects) up to which a list is copied into another rather than made its sub-object: chains of tiny
+/// lists would cost an object each.
+const COPIED_MAX: u64 = 1024;
+
+/// Makes all of `other` part of `into`; `other` is no list of its own any more.
+///
+/// # Errors
+/// `Damaged`, writing's.
+pub(crate) fn absorb(mos: &Mos, tx: &DmuTx, into: ObjectId, other: ObjectId) -> Result<()> {
+    let (mut to, from) = (header(mos, into)?, header(mos, other)?);
+    to.bytes = to.bytes.wrapping_add(from.bytes);
+    to.comp = to.comp.wrapping_add(from.comp);
+    to.uncomp = to.uncomp.wrapping_add(from.uncomp);
+    if from.num_blkptrs > COPIED_MAX || from.num_subobjs > COPIED_MAX {
+        add_sub_objects(mos, tx, into, &mut to, &other.0.to_le_bytes())?;
+        return set_header(mos, tx, into, &to);
+    }
+    if from.num_blkptrs > 0 {
+        let bytes = mos.read(other, 0, from.num_blkptrs as usize * BLKPTR_SIZE)?;
+        let at = to.num_blkptrs.checked_mul(BLKPTR_SIZE as u64).ok_or(Error::Damaged)?;
+        mos.write(tx, into, at, &bytes)?;
+        to.num_blkptrs = to.num_blkptrs.saturating_add(from.num_blkptrs);
+    }
+    if !from.subobjs.is_none() {
+        let ids = mos.read(from.subobjs, 0, from.num_subobjs as usize * 8)?;
+        if !ids.is_empty() {
+            add_sub_objects(mos, tx, into, &mut to, &ids)?;
+        }
+        mos.free(tx, from.subobjs)?;
+    }
+    mos.free(tx, other)?;
+    set_header(mos, tx, into, &to)
+}
+
+/// Appends object numbers to a list's sub-objects.
+fn add_sub_objects(mos: &Mos, tx: &DmuTx, id: ObjectId, header: &mut BpobjPhys, ids: &[u8]) -> Result<()> {
+    if usize::from(mos.hold(id)?.bonus_len()) < BPOBJ_SIZE_V2 {
+        return Err(Error::Unsupported);
+    }
+    if header.subobjs.is_none() {
+        header.subobjs = mos.allocate(tx, &NewObject::new(DmuType::BPOBJ_SUBOBJ, BLOCK_SIZE))?;
+        header.num_subobjs = 0;
+    }
+    let at = header.num_subobjs.checked_mul(8).ok_or(Error::Damaged)?;
+    mos.write(tx, header.subobjs, at, ids)?;
+    header.num_subobjs = header.num_subobjs.saturating_add(ids.len() as u64 / 8);
+    Ok(())
+}
+
+/// Takes entries out of a list, from the end, as many as `budget` says (which is counted down), and calls `f` with
+/// each. What was taken is gone from the list whatever `f` answers.
+///
+/// # Errors
+/// `Damaged`, reading's and writing's, or what `f` returns.
+pub(crate) fn consume(
+    mos: &Mos,
+    tx: &DmuTx,
+    id: ObjectId,
+    budget: &mut u64,
+    f: &mut dyn FnMut(&BlkPtr) -> Result<()>,
+) -> Result<()> {
+    // From the list down to the sub-object being emptied: all of them count its entries in their sums.
+    let mut path = vec![id];
+    while let Some(at) = path.last().copied() {
+        let mut own = header(mos, at)?;
+        if own.num_blkptrs > 0 {
+            let n = CHUNK.min(own.num_blkptrs).min(*budget);
+            if n == 0 {
+                return Ok(());
+            }
+            *budget -= n;
+            let taken = take_last(mos, tx, at, own.num_blkptrs, n, f)?;
+            for list in &path {
+                let mut header = header(mos, *list)?;
+                header.bytes = header.bytes.saturating_sub(taken.used);
+                header.comp = header.comp.saturating_sub(taken.compressed);
+                header.uncomp = header.uncomp.saturating_sub(taken.uncompressed);
+                header.num_blkptrs -= if *list == at { n } else { 0 };
+                set_header(mos, tx, *list, &header)?;
+            }
+        } else if own.num_subobjs > 0 {
+            if path.len() > SUBOBJS_MAX {
+                return Err(Error::Damaged);
+            }
+            let offset = (own.num_subobjs - 1).checked_mul(8).ok_or(Error::Damaged)?;
+            let last = mos.read(own.subobjs, offset, 8)?;
+            path.push(ObjectId(u64::from_le_bytes(last.try_into().map_err(|_| Error::Damaged)?)));
+        } else {
+            if !own.subobjs.is_none() {
+                mos.free(tx, own.subobjs)?;
+                own.subobjs = ObjectId(0);
+                set_header(mos, tx, at, &own)?;
+            }
+            path.pop();
+            if let Some(above) = path.last().copied() {
+                mos.free(tx, at)?;
+                let mut header = header(mos, above)?;
+                header.num_subobjs = header.num_subobjs.saturating_sub(1);
+                set_header(mos, tx, above, &header)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Reads the last `n` of `total` entries and cuts them off; the caller changes the header.
+fn take_last(
+    mos: &Mos,
+    tx: &DmuTx,
+    id: ObjectId,
+    total: u64,
+    n: u64,
+    f: &mut dyn FnMut(&BlkPtr) -> Result<()>,
+) -> Result<Sums> {
+    let at = (total - n).checked_mul(BLKPTR_SIZE as u64).ok_or(Error::Damaged)?;
+    let bytes = mos.read(id, at, n as usize * BLKPTR_SIZE)?;
+    let mut sums = Sums::default();
+    for chunk in bytes.chunks_exact(BLKPTR_SIZE) {
+        let bp = BlkPtr::from_bytes(chunk)?;
+        sums.add(Sums::of(mos.storage(), &bp));
+        f(&bp)?;
+    }
+    mos.hold(id)?.free_range(tx, at, u64::MAX - at)?;
+    Ok(sums)
+}
+
+/// Holds neither entries nor sub-objects.
+pub(crate) fn is_empty(mos: &Mos, id: ObjectId) -> Result<bool> {
+    let header = header(mos, id)?;
+    Ok(header.num_blkptrs == 0 && header.num_subobjs == 0)
 }
 
 /// Empties a list that has no sub-objects.

@@ -20,7 +20,7 @@ use ondisk::pool_directory as names;
 use ondisk::{DmuType, ObjectId, Txg};
 
 /// File system identifiers have 56 bits.
-const FSID_MASK: u64 = (1 << 56) - 1;
+pub(crate) const FSID_MASK: u64 = (1 << 56) - 1;
 
 /// Transaction group to note as that of a creation: what is made with the pool counts as older than everything.
 fn creation_txg(txg: Txg) -> Txg {

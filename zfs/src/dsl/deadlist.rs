@@ -73,6 +73,109 @@ impl Deadlist {
         }
         add_to_header(mos, tx, *id, sums)
     }
+
+    /// Sums over the buckets with keys in `from..until`. Exact where both are transaction groups of snapshots, since
+    /// each snapshot's is the edge of a bucket.
+    pub(crate) fn sum_range(&self, mos: &Mos, from: Txg, until: Txg) -> Result<Sums> {
+        let Self::Buckets { buckets, .. } = self else {
+            return Err(Error::Unsupported);
+        };
+        let mut sums = Sums::default();
+        if from < until {
+            for list in buckets.range(from.0..until.0).map(|(_, list)| *list) {
+                sums.add(bpobj::sums(mos, list)?);
+            }
+        }
+        Ok(sums)
+    }
+
+    /// Takes out the buckets with keys from `from` on: lists that are the caller's from now on, and what they sum up
+    /// to. References to the shared empty list are given up.
+    pub(crate) fn take_from(&mut self, mos: &Mos, tx: &DmuTx, from: Txg) -> Result<(Vec<ObjectId>, Sums)> {
+        let Self::Buckets { id, buckets } = self else {
+            return Err(Error::Unsupported);
+        };
+        let (mut taken, mut sums) = (Vec::new(), Sums::default());
+        for (key, list) in buckets.split_off(&from.0) {
+            mos.zap_remove(tx, *id, &key_name(key))?;
+            if mos.empty_bpobj() == Some(list) {
+                release_empty(mos, tx)?;
+            } else {
+                sums.add(bpobj::sums(mos, list)?);
+                taken.push(list);
+            }
+        }
+        add_to_header(mos, tx, *id, sums.negated())?;
+        Ok((taken, sums))
+    }
+
+    /// Joins a bucket to the one before it. A key that is not there, or has none before it, stays as it is.
+    pub(crate) fn remove_key(&mut self, mos: &Mos, tx: &DmuTx, key: u64) -> Result<()> {
+        let Self::Buckets { id, buckets } = self else {
+            return Ok(());
+        };
+        let id = *id;
+        let Some((before, _)) = buckets.range(..key).next_back().map(|(k, l)| (*k, *l)) else {
+            return Ok(());
+        };
+        let Some(list) = buckets.remove(&key) else {
+            return Ok(());
+        };
+        mos.zap_remove(tx, id, &key_name(key))?;
+        self.join(mos, tx, before, list)
+    }
+
+    /// Takes over all of another dead list, whose buckets are empty of entries afterwards.
+    pub(crate) fn merge(&mut self, mos: &Mos, tx: &DmuTx, other: ObjectId) -> Result<()> {
+        let (Self::Buckets { id, .. }, Self::Buckets { buckets: others, .. }) =
+            (&*self, Self::load(mos, other)?)
+        else {
+            return Err(Error::Unsupported);
+        };
+        let sums = sums(mos, other)?;
+        add_to_header(mos, tx, *id, sums)?;
+        for (key, list) in others {
+            mos.zap_remove(tx, other, &key_name(key))?;
+            let key = self.bucket_for(key.saturating_add(1))?;
+            self.join(mos, tx, key, list)?;
+        }
+        add_to_header(mos, tx, other, sums.negated())
+    }
+
+    /// The bucket of blocks born at `birth`.
+    fn bucket_for(&self, birth: u64) -> Result<u64> {
+        let Self::Buckets { buckets, .. } = self else {
+            return Err(Error::Unsupported);
+        };
+        let key = buckets.range(..birth).next_back().or_else(|| buckets.iter().next());
+        key.map(|(key, _)| *key).ok_or(Error::Damaged)
+    }
+
+    /// Puts a list into a bucket.
+    fn join(&mut self, mos: &Mos, tx: &DmuTx, key: u64, list: ObjectId) -> Result<()> {
+        let Self::Buckets { id, buckets } = self else {
+            return Err(Error::Unsupported);
+        };
+        let place = buckets.get_mut(&key).ok_or(Error::Damaged)?;
+        if mos.empty_bpobj() == Some(*place) {
+            // Whatever comes takes the place of the shared list, be it that list again.
+            release_empty(mos, tx)?;
+            *place = list;
+            mos.zap_update(tx, *id, &key_name(key), list.0)
+        } else if mos.empty_bpobj() == Some(list) {
+            release_empty(mos, tx)
+        } else {
+            bpobj::absorb(mos, tx, *place, list)
+        }
+    }
+
+    /// All keys.
+    pub(crate) fn keys(&self) -> Vec<u64> {
+        match self {
+            Self::Plain(_) => Vec::new(),
+            Self::Buckets { buckets, .. } => buckets.keys().copied().collect(),
+        }
+    }
 }
 
 fn key_name(mintxg: u64) -> alloc::string::String {

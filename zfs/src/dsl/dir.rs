@@ -4,10 +4,12 @@
 //! A change anywhere is carried up to the root in the same transaction group; a directory with a reservation hides
 //! changes below it from its parent as long as it uses less than is reserved.
 use crate::dmu::DmuTx;
+use crate::spa::features;
 use crate::spa::mos::Mos;
 use crate::{Error, Result};
 use alloc::string::String;
 use ondisk::dsl::{DdUsed, DslDatasetPhys, DslDirFlags, DslDirPhys};
+use ondisk::feature::Feature;
 use ondisk::{DmuType, ObjectId};
 use zerocopy::IntoBytes;
 
@@ -80,6 +82,15 @@ pub(crate) fn create(mos: &Mos, tx: &DmuTx, parent: ObjectId, time: u64) -> Resu
     };
     write(mos, tx, id, &dir)?;
     Ok(id)
+}
+
+/// Makes a directory's object a ZAP as well, for what has no field of its own.
+pub(crate) fn zapify(mos: &Mos, tx: &DmuTx, id: ObjectId) -> Result<()> {
+    if mos.kind(id)? == DmuType::OTN_ZAP_METADATA {
+        return Ok(());
+    }
+    mos.zapify(tx, id)?;
+    features::increment(mos, tx, Feature::ExtensibleDataset).map(drop)
 }
 
 /// What a parent sees of a change below: nothing while use stays under the reservation.

@@ -75,6 +75,11 @@ impl Ledger {
         core::mem::take(&mut *self.pending.lock())
     }
 
+    /// A snapshot was taken, or the last one destroyed: what is born until then is held by it.
+    pub(crate) fn set_prev_snap(&self, txg: Txg) {
+        self.prev_snap_txg.store(txg.0, Ordering::Relaxed);
+    }
+
     pub(crate) fn set_available(&self, pool: u64, quota: u64) {
         self.available.store(pool, Ordering::Relaxed);
         self.quota.store(quota, Ordering::Relaxed);

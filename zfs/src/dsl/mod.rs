@@ -9,19 +9,23 @@
 //! | `props` | where values are kept, inheritance |
 //! | `dir` | directories, space up the tree |
 //! | `ledger`, `book` | what a dataset gains and loses in a transaction group; entering it in the figures |
-//! | `bpobj`, `deadlist` | lists of blocks to be freed some day |
+//! | `bpobj`, `deadlist`, `freeing` | lists of blocks to be freed some day, and freeing them |
+//! | `snapshot`, `bookmark` | taking and destroying snapshots; marks that outlive them |
 //! | `create`, `destroy`, `names` | making, unmaking and finding datasets |
 pub(crate) mod book;
+pub(crate) mod bookmark;
 pub(crate) mod bpobj;
 pub(crate) mod create;
 pub mod dataset;
 pub(crate) mod deadlist;
 pub(crate) mod destroy;
 pub(crate) mod dir;
+pub(crate) mod freeing;
 pub(crate) mod ledger;
 pub mod names;
 pub mod property;
 pub(crate) mod props;
+pub(crate) mod snapshot;
 
 pub use dataset::{Dataset, DatasetInfo, DatasetKind, DatasetProperties, DatasetSpace};
 pub use names::DATASET_NAME_MAX;

@@ -33,6 +33,16 @@ pub(crate) fn check(name: &str) -> Result<()> {
     if name.split('/').all(is_good) { Ok(()) } else { Err(Error::Invalid) }
 }
 
+/// Checks that a name may be given to a snapshot (or bookmark) of the dataset `path`.
+pub(crate) fn check_snapshot(path: &str, name: &str) -> Result<()> {
+    if path.len() + 1 + name.len() > DATASET_NAME_MAX {
+        return Err(Error::NameTooLong);
+    }
+    let is_good =
+        !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.: ".contains(&b));
+    if is_good { Ok(()) } else { Err(Error::Invalid) }
+}
+
 /// Splits off the last part: `pool/a/b` into `pool/a` and `b`.
 pub(crate) fn split(name: &str) -> Result<(&str, &str)> {
     name.rsplit_once('/').ok_or(Error::Invalid)
@@ -122,7 +132,21 @@ pub(crate) fn walk(
     Ok(())
 }
 
-fn snapshots(mos: &Mos, dir: ObjectId, head: ObjectId, name: &str) -> Result<Vec<Entry>> {
+/// Calls `f` with every directory below and including one that has a dataset, and its full name.
+pub(crate) fn walk_dirs(
+    mos: &Mos,
+    top: ObjectId,
+    name: &str,
+    f: &mut dyn FnMut(ObjectId, &str) -> Result<()>,
+) -> Result<()> {
+    walk(mos, top, name, false, &mut |entry| match entry.is_snapshot || entry.dataset.is_none() {
+        true => Ok(()),
+        false => f(entry.dir, &entry.name),
+    })
+}
+
+/// The snapshots of a head, oldest first; `name` is that of its dataset.
+pub(crate) fn snapshots(mos: &Mos, dir: ObjectId, head: ObjectId, name: &str) -> Result<Vec<Entry>> {
     if head.is_none() {
         return Ok(Vec::new());
     }

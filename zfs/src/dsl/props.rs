@@ -149,7 +149,17 @@ pub(crate) fn set(
     property: &Property,
     value: &PropertyValue,
 ) -> Result<()> {
-    let zap = dir::read(mos, dir_id)?.props_zap;
+    set_in(mos, tx, dir::read(mos, dir_id)?.props_zap, property, value)
+}
+
+/// The same in a given ZAP: a directory's, or a snapshot's own.
+pub(crate) fn set_in(
+    mos: &Mos,
+    tx: &DmuTx,
+    zap: ObjectId,
+    property: &Property,
+    value: &PropertyValue,
+) -> Result<()> {
     let hidden = format!("{}{INHERIT}", property.name());
     if mos.zap_has(zap, &hidden)? {
         mos.zap_remove(tx, zap, &hidden)?;

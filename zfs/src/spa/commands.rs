@@ -502,7 +502,7 @@ impl Spa {
     }
 
     /// Lets go of an open dataset that no one uses any more.
-    fn close(&self, id: ObjectId) -> Result<()> {
+    pub(super) fn close(&self, id: ObjectId) -> Result<()> {
         let _not_syncing = self.syncing.lock();
         let mut open = self.open.lock();
         if open.get(&id.0).is_some_and(|ds| Arc::strong_count(ds) > 1) {

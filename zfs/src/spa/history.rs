@@ -112,17 +112,51 @@ fn record_len(mos: &Mos, id: ObjectId, offsets: &Offsets, logical: u64) -> Resul
 
 /// Adds a record of a command.
 pub(crate) fn log(mos: &Mos, tx: &DmuTx, env: &Environment, host: &str, command: &str) -> Result<()> {
-    let Some(id) = mos.directory_entry(names::HISTORY)?.and_then(ObjectId::non_zero) else {
-        return Ok(());
-    };
     let record = NvList::new()
         .add_u64("history time", env.time())
         .add_u64("history who", 0)
         .add_str("history zone", "global")
         .add_str("history hostname", host)
-        .add_str("history command", command)
-        .encode()
-        .map_err(|_| Error::Invalid)?;
+        .add_str("history command", command);
+    add(mos, tx, &record)
+}
+
+/// Something that happened to a dataset, as part of a command or on its own.
+pub(crate) struct InternalEvent<'a> {
+    /// What: `snapshot`, `destroy`...
+    pub(crate) what: &'a str,
+    /// Full name of the dataset.
+    pub(crate) dataset: &'a str,
+    /// Its object.
+    pub(crate) id: ObjectId,
+    /// More about it.
+    pub(crate) text: &'a str,
+}
+
+/// Adds a record of an internal event.
+pub(crate) fn log_internal(
+    mos: &Mos,
+    tx: &DmuTx,
+    env: &Environment,
+    host: &str,
+    event: &InternalEvent<'_>,
+) -> Result<()> {
+    let record = NvList::new()
+        .add_str("dsname", event.dataset)
+        .add_u64("dsid", event.id.0)
+        .add_str("history internal str", event.text)
+        .add_str("internal_name", event.what)
+        .add_u64("history txg", tx.txg().0)
+        .add_u64("history time", env.time())
+        .add_str("history hostname", host);
+    add(mos, tx, &record)
+}
+
+fn add(mos: &Mos, tx: &DmuTx, record: &NvList) -> Result<()> {
+    let Some(id) = mos.directory_entry(names::HISTORY)?.and_then(ObjectId::non_zero) else {
+        return Ok(());
+    };
+    let record = record.encode().map_err(|_| Error::Invalid)?;
     let mut bytes = (record.len() as u64).to_le_bytes().to_vec();
     bytes.extend_from_slice(&record);
     let mut at = offsets(mos, id)?;
@@ -168,12 +202,15 @@ pub(crate) fn read(mos: &Mos) -> Result<Vec<HistoryRecord>> {
 /// OpenZFS packs records in its native encoding (a memory image); ours are XDR, which it reads too.
 fn decode(bytes: &[u8]) -> Option<HistoryRecord> {
     let list = NvList::decode(bytes).ok().or_else(|| native::decode(bytes))?;
-    let text = ["history command", "history internal str", "history internal name"];
+    let text = ["history command", "history internal str"];
     let text = text.iter().find_map(|name| list.get_str(name)).unwrap_or_default();
-    let name = list.get_str("history internal name").filter(|name| *name != text);
+    let name = list.get_str("internal_name").map(|name| match list.get_str("dsname") {
+        Some(dataset) => alloc::format!("{name} {dataset}"),
+        None => name.to_string(),
+    });
     Some(HistoryRecord {
         time: list.get_u64("history time").unwrap_or(0),
-        text: name.map_or_else(|| text.to_string(), |name| name.to_string() + " " + text),
+        text: name.map_or_else(|| text.to_string(), |name| (name + " " + text).trim_end().to_string()),
         txg: list.get_u64("history txg").unwrap_or(0),
     })
 }

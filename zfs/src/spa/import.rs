@@ -18,7 +18,7 @@ use super::sync::Tasks;
 use super::traverse::{Visitor, Walk};
 use super::{DeferredFrees, LabelSummary, Spa, State, features, space_maps};
 use crate::dmu::{Objset, ObjsetConfig, ObjsetProperties};
-use crate::dsl::{bpobj, dir, names as dsl_names};
+use crate::dsl::{bpobj, dir, freeing, names as dsl_names};
 use crate::event::{Event, EventLog};
 use crate::txg::{TxgConfig, Txgs};
 use crate::vdev::{VdevKind, VdevSpec};
@@ -375,6 +375,7 @@ fn open(
         is_forced,
         is_closed: false,
         pool_state: PoolState::Active as u64,
+        is_freeing: !is_read_only && freeing::is_pending(&mos)?,
         deferred: DeferredFrees { list: deferred, may_hold: bpobj::header(&mos, deferred)?.num_blkptrs > 0 },
     };
     Ok(Arc::new(Spa {

@@ -10,6 +10,7 @@
 //! | `create`, `import` | how a pool comes to be open |
 //! | `sync` | one transaction group to disk |
 //! | `commands` | what is done to pools and datasets |
+//! | `snapshots` | what is done to snapshots |
 //! | `mos`, `space_maps`, `mos_hooks` | the meta-object set |
 //! | `history`, `environment` | the pool's log of commands; clock and chance |
 //! | `traverse`, `zil` | walking trees of blocks; looking at intent logs |
@@ -29,6 +30,7 @@ pub mod info;
 mod label;
 pub(crate) mod mos;
 mod mos_hooks;
+mod snapshots;
 pub(crate) mod space_maps;
 pub mod spec;
 mod sync;
@@ -107,6 +109,8 @@ struct State {
     /// The next transaction group writes labels with this state.
     pool_state: u64,
     deferred: DeferredFrees,
+    /// Destroyed snapshots and datasets have left blocks that are still to be freed.
+    is_freeing: bool,
 }
 
 /// The list of deferred frees, and whether it may hold any.

@@ -233,6 +233,18 @@ impl Mos {
         self.for_each(id, &mut |name, value| value.as_word().map_or(Ok(()), |word| f(name, word)))
     }
 
+    /// Calls `f` with each entry that is an array of 64-bit numbers.
+    pub(crate) fn for_each_words(
+        &self,
+        id: ObjectId,
+        f: &mut dyn FnMut(&str, &[u64]) -> Result<()>,
+    ) -> Result<()> {
+        self.for_each(id, &mut |name, value| match value.int_size {
+            8 => f(name, &value.ints),
+            _ => Ok(()),
+        })
+    }
+
     /// Calls `f` with the name of each entry, whatever its value.
     pub(crate) fn for_each_name(&self, id: ObjectId, f: &mut dyn FnMut(&str) -> Result<()>) -> Result<()> {
         self.for_each(id, &mut |name, _| f(name))

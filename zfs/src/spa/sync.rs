@@ -12,7 +12,7 @@ use super::label;
 use super::{Spa, config, features, history};
 use crate::dmu::DmuTx;
 use crate::dsl::dir::{self, Kinds};
-use crate::dsl::{book, bpobj};
+use crate::dsl::{book, bpobj, freeing};
 use crate::event::Event;
 use crate::vdev::{IoGroup, Leaf};
 use crate::zio::SyncCtx;
@@ -78,6 +78,9 @@ impl Spa {
     }
 
     fn run(self: &Arc<Self>) {
+        if self.state.lock().is_freeing {
+            self.txgs.kick(self.txgs.open_txg());
+        }
         while let Some(txg) = self.txgs.quiesce_next() {
             if let Err(e) = self.sync_txg(txg) {
                 log::error!("zfs: transaction group {txg} could not be written: {e}");
@@ -86,6 +89,9 @@ impl Spa {
                 return;
             }
             self.txgs.synced(txg);
+            if self.state.lock().is_freeing {
+                self.txgs.kick(self.txgs.open_txg());
+            }
         }
     }
 
@@ -106,6 +112,7 @@ impl Spa {
         let is_dirty = !tasks.is_empty()
             || self.mos.is_config_dirty()
             || self.mos.objset().is_dirty(txg)
+            || self.state.lock().is_freeing
             || self.open_datasets().iter().any(|ds| ds.objset().is_dirty(txg));
         if !is_dirty {
             return Ok(());
@@ -133,7 +140,10 @@ impl Spa {
             let root = dataset.objset().sync(ctx)?;
             book::book(&self.mos, &tx, &dataset, root)?;
         }
-        after.into_iter().try_for_each(|(_, task)| task(self, ctx, &tx))
+        after.into_iter().try_for_each(|(_, task)| task(self, ctx, &tx))?;
+        let is_left = freeing::step(&self.mos, ctx, &tx)?;
+        self.state.lock().is_freeing = is_left;
+        Ok(())
     }
 
     /// Frees what earlier groups (of OpenZFS) put off.
@@ -332,6 +342,19 @@ impl Spa {
     /// Adds a record to the history, in syncing context.
     pub(super) fn note(&self, tx: &DmuTx, command: &str) -> Result<()> {
         history::log(&self.mos, tx, &self.env, &self.hostname, command)
+    }
+
+    /// Adds what happened to a dataset to the history, in syncing context.
+    pub(super) fn note_event(
+        &self,
+        tx: &DmuTx,
+        what: &str,
+        dataset: &str,
+        id: ObjectId,
+        text: &str,
+    ) -> Result<()> {
+        let event = history::InternalEvent { what, dataset, id, text };
+        history::log_internal(&self.mos, tx, &self.env, &self.hostname, &event)
     }
 
     /// The pool state that labels get from the next writing on.

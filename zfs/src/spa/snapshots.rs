@@ -1,0 +1,151 @@
+//! Commands on snapshots.
+//!
+//! All snapshots of one command are taken by one task, in one transaction group, after all datasets of that group were
+//! written: they show the same moment, and everything acknowledged before the command.
+use super::Spa;
+use super::sync::When;
+use crate::dmu::DmuTx;
+use crate::dsl::names::{self, Found};
+use crate::dsl::{Property, PropertyValue, dir, snapshot};
+use crate::{Error, Result};
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use ondisk::{ObjectId, Txg};
+
+/// A snapshot to be taken.
+struct Wanted {
+    dir: ObjectId,
+    path: String,
+    name: String,
+}
+
+impl Spa {
+    /// Takes snapshots (`pool/a@s`), all of the same moment. With `is_recursive` also of everything below.
+    ///
+    /// # Errors
+    /// `NotFound`, `Exists`, `Invalid` (names; properties that are not the user's own; the same one twice),
+    /// `NameTooLong`, `NoSpace`, `Quota` when a limit on snapshots is reached, `ReadOnly`, `Suspended`.
+    pub fn snapshot(
+        &self,
+        names: &[&str],
+        is_recursive: bool,
+        properties: &[(Property, PropertyValue)],
+    ) -> Result<()> {
+        let _admin = self.admin.lock();
+        self.check_writable()?;
+        check_properties(properties)?;
+        let wanted = self.wanted(names, is_recursive)?;
+        let usable = self.usable_bytes();
+        for one in &wanted {
+            snapshot::check(&self.mos, one.dir, &one.path, &one.name, usable)?;
+        }
+        let flag = if is_recursive { "-r " } else { "" };
+        let command = format!("zfs snapshot {flag}{}", names.join(" "));
+        let properties = properties.to_vec();
+        self.run_task(When::AfterDatasets, move |spa, _, tx| {
+            for one in &wanted {
+                let id = snapshot::take(&spa.mos, tx, &spa.env, one.dir, &one.name, &properties)?;
+                spa.head_changed(one.dir)?;
+                spa.note_event(tx, "snapshot", &format!("{}@{}", one.path, one.name), id, "")?;
+            }
+            spa.note(tx, &command)
+        })
+    }
+
+    /// The snapshots a command names.
+    fn wanted(&self, names: &[&str], is_recursive: bool) -> Result<Vec<Wanted>> {
+        let (mut wanted, mut seen) = (Vec::new(), BTreeSet::new());
+        for full in names {
+            let (path, name) = full.split_once('@').ok_or(Error::Invalid)?;
+            let top = names::find_dir(&self.mos, self.root_dir(), path)?;
+            let mut add = |dir: ObjectId, path: &str| -> Result<()> {
+                if !seen.insert((dir, name.to_string())) {
+                    return Err(Error::Invalid);
+                }
+                wanted.push(Wanted { dir, path: path.to_string(), name: name.to_string() });
+                Ok(())
+            };
+            if is_recursive {
+                names::walk_dirs(&self.mos, top, path, &mut |dir, path| add(dir, path))?;
+            } else {
+                add(top, path)?;
+            }
+        }
+        if wanted.is_empty() { Err(Error::Invalid) } else { Ok(wanted) }
+    }
+
+    /// Destroys snapshots, all in one transaction group. With `defer`, those with holds or clones go when the last of
+    /// these does.
+    ///
+    /// # Errors
+    /// `NotFound`, `Invalid` for what is no snapshot, `Busy` (open, held, or with clones), `ReadOnly`, `Suspended`,
+    /// `Unsupported` in pools that were upgraded from a very old version.
+    pub fn destroy_snapshots(&self, names: &[&str], defer: bool) -> Result<()> {
+        let _admin = self.admin.lock();
+        self.check_writable()?;
+        let mut doomed: Vec<(String, Found)> = Vec::new();
+        for name in names {
+            let found = names::find(&self.mos, self.root_dir(), name)?;
+            if !found.is_snapshot {
+                return Err(Error::Invalid);
+            }
+            snapshot::check_destroy(&self.mos, found.dataset, defer)?;
+            if !doomed.iter().any(|(_, other)| *other == found) {
+                doomed.push((name.to_string(), found));
+            }
+        }
+        for (_, found) in &doomed {
+            self.close(found.dataset)?;
+        }
+        let flag = if defer { "-d " } else { "" };
+        let command = format!("zfs destroy {flag}{}", names.join(" "));
+        self.run_task(When::AfterDatasets, move |spa, _, tx| {
+            for (name, found) in &doomed {
+                spa.destroy_snapshot_in(tx, name, found, defer)?;
+            }
+            spa.note(tx, &command)
+        })
+    }
+
+    /// Destroys one snapshot, in syncing context.
+    pub(super) fn destroy_snapshot_in(
+        self: &Arc<Self>,
+        tx: &DmuTx,
+        name: &str,
+        found: &Found,
+        defer: bool,
+    ) -> Result<()> {
+        let is_gone = snapshot::destroy(&self.mos, tx, &self.env, found.dataset, defer)?;
+        self.head_changed(found.dir)?;
+        let what = if is_gone { "destroy" } else { "defer_destroy" };
+        self.note_event(tx, what, name, found.dataset, "")
+    }
+
+    /// Tells an open head where its last snapshot is now.
+    pub(super) fn head_changed(&self, dir_id: ObjectId) -> Result<()> {
+        let head = dir::read(&self.mos, dir_id)?.head_dataset;
+        let prev = dir::read_dataset(&self.mos, head)?.prev_snap_txg;
+        self.set_prev_snap(head, prev);
+        Ok(())
+    }
+
+    fn set_prev_snap(&self, head: ObjectId, txg: Txg) {
+        if let Some(open) = self.open.lock().get(&head.0) {
+            open.ledger().set_prev_snap(txg);
+        }
+    }
+}
+
+/// Snapshots have properties of their own only for users' purposes.
+fn check_properties(properties: &[(Property, PropertyValue)]) -> Result<()> {
+    for (property, value) in properties {
+        property.check(value)?;
+        if !matches!(property, Property::User(_)) {
+            return Err(Error::Invalid);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,3 @@
+//! Snapshots and what hangs on them: on memory disks, judged by the full walk of the pool.
+mod pool;
+mod snapshots;
