@@ -1,18 +1,14 @@
 //! Pools that the `zfs` crate makes and changes, judged by OpenZFS.
+mod common;
+
 use blockdev::BlockDevice;
 use blockdev_host::MemDisk;
+use common::{assert_verified, churn, fill};
 use interop_tests::Judged;
 use ondisk::DmuType;
-use rt_std as _;
-use std::path::PathBuf;
 use std::sync::Arc;
-use zfs::dmu::{DmuTx, NewObject, Objset, TxSpace};
+use zfs::dmu::NewObject;
 use zfs::spa::{Compatibility, ImportOptions, PoolSpec, Spa, VdevSpec};
-
-fn fill(tx: &DmuTx, objset: &Arc<Objset>) -> zfs::Result<()> {
-    let object = objset.allocate(tx, &NewObject::new(DmuType::PLAIN_FILE_CONTENTS, 4096))?;
-    object.write_slice(tx, 0, &[7; 4096])
-}
 
 struct Pool {
     disks: Vec<Arc<MemDisk>>,
@@ -30,15 +26,7 @@ impl Pool {
     /// Exports, and has OpenZFS look at the disks.
     fn judge(&self) -> (tempfile::TempDir, Judged) {
         self.spa.export().unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let paths: Vec<PathBuf> =
-            (0..self.disks.len()).map(|n| folder.path().join(format!("d{n}.img"))).collect();
-        for (disk, path) in self.disks.iter().zip(&paths) {
-            disk.save(path).unwrap();
-        }
-        let paths: Vec<_> = paths.iter().map(PathBuf::as_path).collect();
-        let judged = Judged::copy(&paths, "tank");
-        (folder, judged)
+        common::judge(&self.disks, "tank")
     }
 
     fn reopen(&mut self) {
@@ -67,54 +55,6 @@ fn new_pools_are_faultless() {
         let (_folder, judged) = pool.judge();
         judged.assert_clean();
     }
-}
-
-/// A reproducible stream of numbers.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        self.0 >> 33
-    }
-}
-
-/// Objects made, overwritten, punched and freed in every dataset, over several transaction groups.
-fn churn(spa: &Arc<Spa>, seed: u64) {
-    let mut random = Random(seed);
-    let names: Vec<_> =
-        spa.datasets().unwrap().into_iter().filter(|d| !d.is_snapshot).map(|d| d.name).collect();
-    for round in 0..4 {
-        for name in &names {
-            let objset = spa.open_dataset(name).unwrap().objset();
-            let mut last = None;
-            for size in [512u32, 4096, 16 << 10, 128 << 10] {
-                let tx = DmuTx::begin(&objset, TxSpace::write(8 * u64::from(size))).unwrap();
-                let object =
-                    objset.allocate(&tx, &NewObject::new(DmuType::PLAIN_FILE_CONTENTS, size)).unwrap();
-                for block in 0..random.next() % 8 {
-                    let data: Vec<u8> =
-                        (0..size).map(|i| if i % 7 == 0 { random.next() as u8 } else { 0 }).collect();
-                    object.write_slice(&tx, block * u64::from(size), &data).unwrap();
-                }
-                if round > 1 {
-                    object.free_range(&tx, u64::from(size), 2 * u64::from(size)).unwrap();
-                }
-                if let Some(last) = last.replace(object.id())
-                    && round % 2 == 1
-                {
-                    objset.free(&tx, last).unwrap();
-                }
-            }
-            drop(objset);
-        }
-        spa.sync().unwrap();
-    }
-}
-
-fn assert_verified(spa: &Arc<Spa>) {
-    let report = spa.verify(&mut |_| {}).unwrap();
-    assert!(report.is_clean(), "{:#?}", report.findings);
 }
 
 #[test]

@@ -170,7 +170,7 @@ fn create_pool(
     spec.deterministic = Some(fixed);
     spec.history = format!("zeo build {}", recipe.pool_name());
     let vdev = VdevSpec { device, path: String::from("/dev/vda2"), is_file: false };
-    file_system::create_pool(vec![vdev], &spec, clock).context("make the pool")
+    file_system::create_pool(vec![vdev.into()], &spec, Some(clock)).context("make the pool")
 }
 
 /// Makes the recipe's datasets, parents first, and mounts all of them.

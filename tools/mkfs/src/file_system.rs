@@ -4,7 +4,7 @@ use std::sync::Arc;
 use vfs::{FileSystem, TimeSpec};
 use zfs::dmu::{DmuTx, Objset};
 use zfs::dsl::{Property, PropertyValue};
-use zfs::spa::{PoolSpec, Spa, VdevSpec};
+use zfs::spa::{PoolSpec, Spa, TopSpec};
 use zpl::{CreateOptions, MountOptions};
 
 /// Mounts a dataset or snapshot; with a `clock`, time stands still there.
@@ -26,16 +26,12 @@ pub fn mount(
 ///
 /// # Errors
 /// The pool's.
-pub fn create_pool(devices: Vec<VdevSpec>, spec: &PoolSpec, clock: TimeSpec) -> Result<Arc<Spa>> {
+pub fn create_pool(tops: Vec<TopSpec>, spec: &PoolSpec, clock: Option<TimeSpec>) -> Result<Arc<Spa>> {
     let features =
         spec.compatibility.features().map_err(|name| anyhow!("feature {name} cannot be enabled"))?;
     let has_projects = features.iter().any(|f| f.guid().ends_with(":project_quota"));
-    Ok(Spa::create(devices, spec, &mut |tx: &DmuTx, objset: &Arc<Objset>| {
-        zpl::create_fs(
-            tx,
-            objset,
-            &CreateOptions { has_projects, clock: Some(clock), ..CreateOptions::default() },
-        )
+    Ok(Spa::create(tops, spec, &mut |tx: &DmuTx, objset: &Arc<Objset>| {
+        zpl::create_fs(tx, objset, &CreateOptions { has_projects, clock, ..CreateOptions::default() })
     })?)
 }
 

@@ -14,6 +14,7 @@
 //! | [`info`] | facts about an image, and the full walk |
 //! | [`file_system`] | datasets as file systems |
 //! | [`pool`] | names of the pool's features and properties |
+//! | [`vdevs`] | vdev layouts as people write them |
 #![forbid(unsafe_code)]
 
 pub mod boot;
@@ -27,6 +28,7 @@ pub mod recipe;
 pub mod size;
 pub mod source;
 pub mod tree;
+pub mod vdevs;
 
 // The host's threads and clocks; linking it is all there is to do.
 use rt_std as _;

@@ -1,4 +1,7 @@
 //! The command line.
+pub mod pool;
+
+use self::pool::Pool;
 use crate::qemu::Machine;
 use clap::{Args, Parser, Subcommand};
 use mkfs::layout::Layout;
@@ -35,6 +38,8 @@ pub enum Command {
     Run(Run),
     /// Look into or change an image of a powered-off machine.
     Image(Image),
+    /// Make, change or look at a pool of a powered-off machine.
+    Pool(Pool),
     /// Measure.
     Bench(Bench),
 }

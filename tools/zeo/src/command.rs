@@ -3,6 +3,7 @@ pub mod bench;
 pub mod build;
 pub mod image;
 pub mod init;
+pub mod pool;
 pub mod run;
 
 use crate::cli::{Cli, Command};
@@ -20,6 +21,7 @@ pub fn dispatch(cli: Cli) -> Result<u8> {
         Command::Init(args) => init::run(&args).map(|()| 0),
         Command::Run(args) => run::run(&args),
         Command::Image(args) => image::run(args.command, mode),
+        Command::Pool(args) => pool::run(args.command, mode),
         Command::Bench(args) => bench::run(&args, mode).map(|()| 0),
     }
 }

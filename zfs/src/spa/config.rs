@@ -2,10 +2,10 @@
 //!
 //! The MOS copy is the authority; a label only finds the devices and the MOS. Keys are written in the order in which
 //! OpenZFS writes them, and pairs of a foreign pool that this build does not know are kept as they are.
+use super::new_vdev::NewTop;
 use super::spec::PoolSpec;
 use crate::vdev::{VdevKind, VdevSpec, layout};
 use crate::{Error, Result};
-use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use blockdev::BlockDevice;
@@ -31,26 +31,13 @@ const HAS_VDEV_ZAPS: &str = "com.delphix:has_per_vdev_zaps";
 const VDEV_CHILDREN: &str = "vdev_children";
 const VDEV_TREE: &str = "vdev_tree";
 const FEATURES_FOR_READ: &str = "features_for_read";
-const CHILDREN: &str = "children";
-const VDEV_ZAPS: [&str; 3] =
+pub(super) const CHILDREN: &str = "children";
+/// ZAPs of a leaf, of a top-level vdev, of the root.
+pub(super) const VDEV_ZAPS: [&str; 3] =
     ["com.delphix:vdev_zap_leaf", "com.delphix:vdev_zap_top", "com.klarasystems:vdev_zap_root"];
 
-/// A new pool's numbers that its configuration names.
-#[derive(Clone, Debug)]
-pub(crate) struct NewVdev {
-    pub(crate) guid: u64,
-    pub(crate) path: String,
-    pub(crate) is_file: bool,
-    pub(crate) ashift: u8,
-    pub(crate) asize: u64,
-    pub(crate) metaslab_shift: u8,
-    pub(crate) metaslab_array: ObjectId,
-    pub(crate) zap_leaf: ObjectId,
-    pub(crate) zap_top: ObjectId,
-}
-
 /// The MOS configuration of a new pool.
-pub(crate) fn of_new_pool(spec: &PoolSpec, guid: u64, txg: u64, vdevs: &[NewVdev]) -> NvList {
+pub(crate) fn of_new_pool(spec: &PoolSpec, guid: u64, txg: u64, vdevs: &[NewTop]) -> NvList {
     let mut config = NvList::new()
         .add_u64(VERSION, SPA_VERSION_FEATURES)
         .add_str(NAME, &spec.name)
@@ -71,7 +58,7 @@ pub(crate) fn of_new_pool(spec: &PoolSpec, guid: u64, txg: u64, vdevs: &[NewVdev
         .add_str(HOSTNAME, &spec.hostname)
         .add_boolean(HAS_VDEV_ZAPS)
         .add_u64(VDEV_CHILDREN, vdevs.len() as u64);
-    let children = vdevs.iter().enumerate().map(|(id, v)| new_leaf(id as u64, v, txg)).collect();
+    let children = vdevs.iter().enumerate().map(|(id, v)| v.config(id as u64, txg)).collect();
     let tree = NvList::new()
         .add_str("type", "root")
         .add_u64("id", 0)
@@ -79,23 +66,6 @@ pub(crate) fn of_new_pool(spec: &PoolSpec, guid: u64, txg: u64, vdevs: &[NewVdev
         .add_u64("create_txg", txg)
         .add_nvlist_array(CHILDREN, children);
     config.add_nvlist(VDEV_TREE, tree).add_nvlist(FEATURES_FOR_READ, NvList::new())
-}
-
-fn new_leaf(id: u64, vdev: &NewVdev, txg: u64) -> NvList {
-    NvList::new()
-        .add_str("type", if vdev.is_file { "file" } else { "disk" })
-        .add_u64("id", id)
-        .add_u64("guid", vdev.guid)
-        .add_str("path", &vdev.path)
-        .add_u64("whole_disk", 0)
-        .add_u64("metaslab_array", vdev.metaslab_array.0)
-        .add_u64("metaslab_shift", vdev.metaslab_shift.into())
-        .add_u64("ashift", vdev.ashift.into())
-        .add_u64("asize", vdev.asize)
-        .add_u64("is_log", 0)
-        .add_u64("create_txg", txg)
-        .add_u64(VDEV_ZAPS[0], vdev.zap_leaf.0)
-        .add_u64(VDEV_ZAPS[1], vdev.zap_top.0)
 }
 
 /// Sets what changes from one writing of the configuration to the next.
@@ -304,17 +274,15 @@ fn open_vdev(vdev: &NvList, devices: &Devices, depth: usize) -> Result<VdevSpec>
     })
 }
 
-/// Enters the ZAPs of a new pool's top-level disk `index`.
+/// Puts `top` in the place of top-level vdev `index`.
 ///
 /// # Errors
 /// `Damaged` when there is no such vdev.
-pub(crate) fn set_vdev_zaps(config: &mut NvList, index: usize, vdev: &NewVdev) -> Result<()> {
+pub(crate) fn set_top(config: &mut NvList, index: usize, top: NvList) -> Result<()> {
     let tree = config.get_nvlist_mut(VDEV_TREE).ok_or(Error::Damaged)?;
     let Some(NvValue::NvListArray(children)) = tree.get_mut(CHILDREN) else {
         return Err(Error::Damaged);
     };
-    let child = children.get_mut(index).ok_or(Error::Damaged)?;
-    child.set(VDEV_ZAPS[0], NvValue::Uint64(vdev.zap_leaf.0));
-    child.set(VDEV_ZAPS[1], NvValue::Uint64(vdev.zap_top.0));
+    *children.get_mut(index).ok_or(Error::Damaged)? = top;
     Ok(())
 }

@@ -3,18 +3,19 @@
 //! There is no special path that lays out a pool: an empty one is put together in memory, and its first transaction
 //! group, written like any other, holds everything there is. Until that group's uberblock is written the devices have
 //! no valid label, so a crash leaves no pool rather than half of one.
-use super::config::{self, NewVdev};
+use super::config;
 use super::environment::Environment;
 use super::mos::Mos;
 use super::mos_hooks::MosHooks;
-use super::spec::{PoolSpec, VdevSpec};
+use super::new_vdev::NewTop;
+use super::spec::{PoolSpec, TopSpec};
 use super::sync::{Tasks, When};
 use super::{Spa, State, features, history, label};
 use crate::dmu::{DmuTx, NewObject, Objset, ObjsetConfig, ObjsetProperties};
 use crate::dsl::{bpobj, create as dsl_create, names as dsl_names, props};
 use crate::event::EventLog;
 use crate::txg::{TxgConfig, Txgs};
-use crate::vdev::{VdevKind, VdevSpec as OpenVdev, layout};
+use crate::vdev::{VdevSpec as OpenVdev, layout};
 use crate::zap::{Zap, ZapOptions};
 use crate::zio::{Format, Storage, StorageConfig, SyncCtx};
 use crate::{Error, Result};
@@ -53,53 +54,16 @@ pub(super) fn check_name(name: &str) -> Result<()> {
 
 /// The numbers of the new vdevs. Object numbers in the MOS are chosen here, so that the tree, which is fixed once the
 /// storage is open, can name them: the pool directory is 1, the arrays of space maps follow.
-fn plan(devices: &[VdevSpec], spec: &PoolSpec, env: &Environment) -> Result<Vec<NewVdev>> {
-    if devices.is_empty() || !(layout::ASHIFT_MIN..=layout::ASHIFT_MAX).contains(&spec.ashift) {
+fn plan(tops: &[TopSpec], spec: &PoolSpec, env: &Environment) -> Result<Vec<NewTop>> {
+    if tops.is_empty() {
         return Err(Error::Invalid);
     }
-    let mut vdevs = Vec::new();
-    for (index, vdev) in devices.iter().enumerate() {
-        let geometry = vdev.device.geometry();
-        if geometry.is_read_only {
-            return Err(Error::ReadOnly);
-        }
-        if geometry.capacity < layout::DEVICE_SIZE_MIN {
-            return Err(Error::NoSpace);
-        }
-        if u64::from(geometry.logical_block_size) > 1 << spec.ashift {
-            return Err(Error::Invalid);
-        }
-        let asize = layout::leaf_asize(geometry.capacity);
-        vdevs.push(NewVdev {
-            guid: env.guid(),
-            path: vdev.path.clone(),
-            is_file: vdev.is_file,
-            ashift: spec.ashift,
-            asize,
-            metaslab_shift: layout::metaslab_shift_for(asize),
-            metaslab_array: ObjectId(POOL_DIRECTORY.0 + 1 + index as u64),
-            zap_leaf: ObjectId(0),
-            zap_top: ObjectId(0),
-        });
-    }
-    Ok(vdevs)
-}
-
-fn open_vdev(index: usize, vdev: &NewVdev, device: &Arc<dyn BlockDevice>) -> Result<OpenVdev> {
-    Ok(OpenVdev {
-        kind: VdevKind::Leaf,
-        id: u32::try_from(index).map_err(|_| Error::Invalid)?,
-        guid: vdev.guid,
-        device: Some(device.clone()),
-        ashift: vdev.ashift,
-        asize: vdev.asize,
-        metaslab_shift: vdev.metaslab_shift,
-        metaslab_array: vdev.metaslab_array,
-        is_log: false,
-        is_excluded: false,
-        top_zap: ObjectId(0),
-        children: Vec::new(),
-    })
+    let plan = |(index, top): (usize, &TopSpec)| {
+        let mut new = NewTop::plan(top, spec.ashift, env)?;
+        new.metaslab_array = ObjectId(POOL_DIRECTORY.0 + 1 + index as u64);
+        Ok(new)
+    };
+    tops.iter().enumerate().map(plan).collect()
 }
 
 /// What may be written, by the features enabled.
@@ -119,9 +83,13 @@ impl Spa {
     /// Makes a pool on empty devices (what was there is lost) and leaves it open. `init` fills the root dataset.
     ///
     /// # Errors
-    /// `Invalid` for a name, ashift or feature that cannot be, `NoSpace` for a device below 64 MiB, `ReadOnly`, the
-    /// devices' errors, what `init` returns.
-    pub fn create(devices: Vec<VdevSpec>, spec: &PoolSpec, init: Init<'_>) -> Result<Arc<Self>> {
+    /// `Invalid` for a name, ashift, layout or feature that cannot be, `NoSpace` for a device below 64 MiB,
+    /// `ReadOnly`, the devices' errors, what `init` returns.
+    pub fn create<T: Into<TopSpec>>(tops: Vec<T>, spec: &PoolSpec, init: Init<'_>) -> Result<Arc<Self>> {
+        Self::create_tops(&tops.into_iter().map(Into::into).collect::<Vec<_>>(), spec, init)
+    }
+
+    fn create_tops(tops: &[TopSpec], spec: &PoolSpec, init: Init<'_>) -> Result<Arc<Self>> {
         check_name(&spec.name)?;
         for (property, value) in &spec.root_properties {
             property.check(value)?;
@@ -131,14 +99,14 @@ impl Spa {
             Error::Invalid
         })?;
         let env = Environment::new(spec.deterministic);
-        let vdevs = plan(&devices, spec, &env)?;
+        let vdevs = plan(tops, spec, &env)?;
         let open: Vec<OpenVdev> = vdevs
             .iter()
-            .zip(&devices)
+            .zip(tops)
             .enumerate()
-            .map(|(index, (vdev, device))| open_vdev(index, vdev, &device.device))
+            .map(|(index, (vdev, top))| vdev.open(index, top))
             .collect::<Result<_>>()?;
-        devices.iter().try_for_each(|vdev| wipe_labels(&vdev.device))?;
+        tops.iter().flat_map(|top| &top.devices).try_for_each(|vdev| wipe_labels(&vdev.device))?;
         let spa = Self::assemble_new(spec, env, &vdevs, &open, &features)?;
         spa.storage.set_format(format_of(|f| features.contains(&f), false));
         spa.storage.init_metaslabs()?;
@@ -153,7 +121,7 @@ impl Spa {
     fn assemble_new(
         spec: &PoolSpec,
         env: Environment,
-        vdevs: &[NewVdev],
+        vdevs: &[NewTop],
         open: &[OpenVdev],
         features: &[Feature],
     ) -> Result<Arc<Self>> {
@@ -220,7 +188,7 @@ impl Spa {
     fn fill(
         self: &Arc<Self>,
         spec: &PoolSpec,
-        vdevs: Vec<NewVdev>,
+        vdevs: Vec<NewTop>,
         features: Vec<Feature>,
         init: Init<'_>,
     ) -> Result<()> {
@@ -247,7 +215,7 @@ impl Spa {
         Ok(())
     }
 
-    fn write_new_pool(&self, tx: &DmuTx, mut vdevs: Vec<NewVdev>, features: &[Feature]) -> Result<()> {
+    fn write_new_pool(&self, tx: &DmuTx, mut vdevs: Vec<NewTop>, features: &[Feature]) -> Result<()> {
         let mos = &self.mos;
         let objset = mos.objset();
         Zap::create_at(objset, tx, POOL_DIRECTORY, DmuType::OBJECT_DIRECTORY, ZapOptions::default())?;
@@ -289,16 +257,16 @@ impl Spa {
     }
 
     /// A ZAP for each vdev, as top-level vdev and as leaf, and the map of them all.
-    fn create_vdev_zaps(&self, tx: &DmuTx, vdevs: &mut [NewVdev]) -> Result<()> {
+    fn create_vdev_zaps(&self, tx: &DmuTx, vdevs: &mut [NewTop]) -> Result<()> {
         let mos = &self.mos;
         let map = mos.create_zap(tx, DmuType::OTN_ZAP_METADATA, DmuType::NONE, 0)?;
         mos.set_directory_entry(tx, names::VDEV_ZAP_MAP, map)?;
         for (index, vdev) in vdevs.iter_mut().enumerate() {
-            for place in [&mut vdev.zap_leaf, &mut vdev.zap_top] {
+            for place in vdev.zaps_mut() {
                 *place = mos.create_zap(tx, DmuType::OTN_ZAP_METADATA, DmuType::NONE, 0)?;
                 mos.zap_add(tx, map, &alloc::format!("{:x}", place.0), place.0)?;
             }
-            config::set_vdev_zaps(&mut self.config.lock(), index, vdev)?;
+            config::set_top(&mut self.config.lock(), index, vdev.config(index as u64, tx.txg().0))?;
         }
         Ok(())
     }

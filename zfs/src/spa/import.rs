@@ -436,11 +436,14 @@ fn read_only_reason(
     if devices.iter().any(|(_, device)| device.geometry().is_read_only) {
         return because("a device is read-only");
     }
-    let is_plain = |top: &VdevSpec| matches!(top.kind, VdevKind::Leaf | VdevKind::Hole);
-    if !tops.iter().all(is_plain) {
-        return because("a vdev is of a kind that this build only reads");
+    if tops.iter().any(|top| top.kind != VdevKind::Hole && lacks_device(top)) {
+        return because("a device is missing");
     }
     None
+}
+
+fn lacks_device(vdev: &VdevSpec) -> bool {
+    vdev.kind == VdevKind::Missing || vdev.children.iter().any(lacks_device)
 }
 
 /// Reasons in the pool not to write it.

@@ -7,6 +7,7 @@
 //! | [`spec`], [`info`] | what callers say about a pool, and what they see of one |
 //! | [`feature`], `features` | feature flags: what this build does with each; the pool's own, with their refcounts |
 //! | `label`, `config` | what lies on the devices outside the tree: labels, uberblocks, the vdev tree |
+//! | `new_vdev` | vdevs that are being made |
 //! | `create`, `import` | how a pool comes to be open |
 //! | `sync` | one transaction group to disk |
 //! | `commands` | what is done to pools and datasets |
@@ -30,6 +31,7 @@ pub mod info;
 mod label;
 pub(crate) mod mos;
 mod mos_hooks;
+mod new_vdev;
 mod snapshots;
 pub(crate) mod space_maps;
 pub mod spec;
@@ -41,7 +43,9 @@ pub use feature::{Compatibility, FeatureInfo, Support};
 pub use info::{HistoryRecord, LabelSummary, PoolProperties, PoolSpace, VdevInfo};
 pub use ondisk::feature::Feature;
 pub use ondisk::label::PoolState;
-pub use spec::{Deterministic, ImportOptions, MemoryLimits, PoolName, PoolSpec, VdevSpec};
+pub use spec::{
+    Deterministic, ImportOptions, MemoryLimits, PoolName, PoolSpec, Purpose, TopKind, TopSpec, VdevSpec,
+};
 
 use crate::dsl::Dataset;
 use crate::event::EventLog;

@@ -31,7 +31,7 @@ pub struct Deterministic {
     pub time: u64,
 }
 
-/// One top-level vdev of a new pool: one disk. A device's data starts at its byte 0 (a partition is a device).
+/// A device for a new vdev. Its data starts at its byte 0 (a partition is a device).
 #[derive(Clone, Debug)]
 pub struct VdevSpec {
     /// The device.
@@ -40,6 +40,52 @@ pub struct VdevSpec {
     pub path: String,
     /// The label says `file` rather than `disk`.
     pub is_file: bool,
+}
+
+/// How a new top-level vdev places bytes on its devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TopKind {
+    /// On its one device.
+    Disk,
+    /// On each of them.
+    Mirror,
+    /// Dealt to all of them, with parity.
+    RaidZ {
+        /// 1 to 3.
+        nparity: u8,
+    },
+}
+
+/// What a new top-level vdev is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Everything.
+    Data,
+    /// Intent logs.
+    Log,
+    /// Metadata and small blocks.
+    Special,
+    /// Tables of deduplication.
+    Dedup,
+    /// Its devices wait to replace others: no vdev yet.
+    Spare,
+}
+
+/// A new top-level vdev.
+#[derive(Clone, Debug)]
+pub struct TopSpec {
+    /// How it places bytes.
+    pub kind: TopKind,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// Its devices: one for [`TopKind::Disk`], at least two for mirrors, more than `nparity` for raidz.
+    pub devices: Vec<VdevSpec>,
+}
+
+impl From<VdevSpec> for TopSpec {
+    fn from(device: VdevSpec) -> Self {
+        Self { kind: TopKind::Disk, purpose: Purpose::Data, devices: alloc::vec![device] }
+    }
 }
 
 /// A pool to be made.

@@ -51,3 +51,23 @@ pub struct VdevSpec {
     /// Children of mirrors and raidz.
     pub children: Vec<Self>,
 }
+
+impl VdevSpec {
+    /// A vdev without devices, children or space.
+    pub fn new(kind: VdevKind, id: u32, guid: u64) -> Self {
+        Self {
+            kind,
+            id,
+            guid,
+            device: None,
+            ashift: 0,
+            asize: 0,
+            metaslab_shift: 0,
+            metaslab_array: ObjectId(0),
+            is_log: false,
+            is_excluded: false,
+            top_zap: ObjectId(0),
+            children: Vec::new(),
+        }
+    }
+}

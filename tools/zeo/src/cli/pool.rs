@@ -1,0 +1,49 @@
+//! `zeo pool`: its commands and their options.
+use clap::{Args, Subcommand};
+use mkfs::size::Size;
+
+/// `zeo pool`
+#[derive(Debug, Args)]
+pub struct Pool {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: PoolCommand,
+}
+
+/// Commands on pools. IMAGE is a file or block device, or several joined by commas when the pool spans them.
+#[derive(Debug, Subcommand)]
+pub enum PoolCommand {
+    /// Make a pool on files or block devices.
+    Create(Create),
+    /// List pools: size, allocated, free, health.
+    List {
+        /// The images of each pool.
+        #[arg(required = true, value_name = "IMAGE")]
+        images: Vec<String>,
+        /// With every vdev.
+        #[arg(short, long)]
+        verbose: bool,
+    },
+}
+
+/// `zeo pool create`
+#[derive(Debug, Args)]
+pub struct Create {
+    /// Use devices that hold a pool already, and vdevs of different redundancy.
+    #[arg(short, long)]
+    pub force: bool,
+    /// A property of the pool: ashift, comment, compatibility.
+    #[arg(short = 'o', value_name = "NAME=VALUE")]
+    pub properties: Vec<String>,
+    /// A property of the root file system.
+    #[arg(short = 'O', value_name = "NAME=VALUE")]
+    pub root_properties: Vec<String>,
+    /// Make files that do not exist, sparse, of this size.
+    #[arg(long)]
+    pub size: Option<Size>,
+    /// Name of the pool.
+    pub pool: String,
+    /// Files and block devices: [mirror|raidz|raidz2|raidz3] FILE.. [log|special|dedup|spare ..].
+    #[arg(required = true, value_name = "VDEV")]
+    pub vdevs: Vec<String>,
+}
