@@ -83,7 +83,7 @@ macro_rules! readable {
 }
 
 readable! {
-    plain acl compat20 grub2 nofeat v28 nologsm stripe copies dnode embed holebirth quota bigdir multi full gang logsm
+    plain acl compat20 grub2 nofeat v28 v15 nologsm stripe copies dnode embed holebirth quota bigdir multi full gang logsm
     twoway rz1 snap comp stripemir special
 }
 

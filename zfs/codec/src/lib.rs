@@ -16,5 +16,5 @@ mod error;
 pub mod fletcher;
 
 pub use checksum::{Hasher, checksum, supports_checksum};
-pub use compress::{compress, compress_level, compress_raw, decompress, supports_compression};
+pub use compress::{compress, compress_raw, decompress, supports_compression};
 pub use error::{CodecError, Result};

@@ -13,8 +13,6 @@ pub struct ObjsetProperties {
     pub checksum: Checksum,
     /// Compression of user data; metadata is always compressed.
     pub compress: Compression,
-    /// Level of zstd, 0 otherwise.
-    pub compress_level: u8,
     /// Copies of user data, 1 to 3; metadata has one more.
     pub copies: u8,
     /// The property `redundant_metadata`: 0 all, 1 most, 2 some, 3 none.
@@ -23,13 +21,7 @@ pub struct ObjsetProperties {
 
 impl Default for ObjsetProperties {
     fn default() -> Self {
-        Self {
-            checksum: Checksum::On,
-            compress: Compression::On,
-            compress_level: 0,
-            copies: 1,
-            redundant_metadata: 0,
-        }
+        Self { checksum: Checksum::On, compress: Compression::On, copies: 1, redundant_metadata: 0 }
     }
 }
 

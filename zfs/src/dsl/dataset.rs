@@ -79,8 +79,6 @@ pub struct DatasetProperties {
     pub record_size: u32,
     /// Block compression (never `Inherit` or `On`).
     pub compression: Compression,
-    /// Level of zstd; 0 is its default. The others ignore it.
-    pub compression_level: u8,
     /// Block checksum (never `Inherit` or `On`).
     pub checksum: Checksum,
     /// Copies of user data.
@@ -260,7 +258,6 @@ pub(crate) fn objset_properties(p: &DatasetProperties) -> ObjsetProperties {
     ObjsetProperties {
         checksum: p.checksum,
         compress: p.compression,
-        compress_level: p.compression_level,
         copies: p.copies,
         redundant_metadata: p.redundant_metadata,
     }

@@ -214,7 +214,6 @@ pub(crate) fn resolve(
             (Compression::On | Compression::Inherit, false) => Compression::Lzjb,
             (kind, _) => kind,
         },
-        compression_level: (compression >> COMPRESSION_MASK.count_ones()) as u8,
         checksum: match checksum {
             Checksum::On | Checksum::Inherit => Checksum::Fletcher4,
             other => other,

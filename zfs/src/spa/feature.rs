@@ -3,8 +3,8 @@
 //! The table of what exists (guids, traits, dependencies) is `ondisk::Feature`.
 use alloc::string::String;
 use alloc::vec::Vec;
+use ondisk::Checksum;
 pub use ondisk::feature::Feature;
-use ondisk::{Checksum, Compression};
 
 /// How far this build goes with a feature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,6 +39,8 @@ pub const fn support(feature: Feature) -> Support {
         | F::SpacemapV2
         | F::VdevZapsV2
         | F::HeadErrlog => Support::Write,
+        // Read as it is; what we write to such a dataset is compressed by what is built in.
+        F::ZstdCompress => Support::Write,
         // Held by objects that only their own commands change: everything else may be written beside them.
         F::BookmarkV2
         | F::BookmarkWritten
@@ -61,10 +63,9 @@ pub const fn support(feature: Feature) -> Support {
         | F::BlockCloning
         | F::BlockCloningEndian
         | F::FastDedup => Support::Read,
-        F::ZstdCompress if codec::supports_compression(Compression::Zstd) => Support::Read,
         F::Blake3 if codec::supports_checksum(Checksum::Blake3) => Support::Read,
         // A dataset that uses these cannot be read, the rest of the pool can: refused where it is opened.
-        F::Skein | F::EdonR | F::Blake3 | F::ZstdCompress | F::Encryption => Support::None,
+        F::Skein | F::EdonR | F::Blake3 | F::Encryption => Support::None,
         F::DeviceRemoval
         | F::ObsoleteCounts
         | F::Draid

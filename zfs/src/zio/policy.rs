@@ -17,8 +17,6 @@ pub struct WritePolicy {
     pub checksum: Checksum,
     /// Compression algorithm; `On` means lz4 (lzjb where the pool has no lz4). Never `Inherit`.
     pub compress: Compression,
-    /// Level of zstd (`ondisk` ids), ignored by the others.
-    pub compress_level: u8,
     /// 1 to 3.
     pub copies: u8,
     /// The block pointer's fill count.
@@ -31,6 +29,6 @@ impl WritePolicy {
     /// For metadata: fletcher-4, compressed.
     pub const fn metadata(kind: DmuType, level: u8, copies: u8, fill: u64, pass: u32) -> Self {
         let (checksum, compress) = (Checksum::Fletcher4, Compression::On);
-        Self { kind, level, checksum, compress, compress_level: 0, copies, fill, pass }
+        Self { kind, level, checksum, compress, copies, fill, pass }
     }
 }

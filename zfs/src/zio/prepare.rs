@@ -102,7 +102,7 @@ impl Storage {
         let lsize = data.len();
         let compressed = match compression {
             Compression::Off => None,
-            alg => codec::compress_level(alg, policy.compress_level, &data.to_contiguous()),
+            alg => codec::compress_raw(alg, &data.to_contiguous()),
         };
         let may_embed =
             policy.level == 0 && policy.kind.may_embed() && self.format().contains(Format::EMBEDDED_DATA);

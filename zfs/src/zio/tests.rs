@@ -67,7 +67,6 @@ pub(super) fn data_policy() -> WritePolicy {
         level: 0,
         checksum: Checksum::On,
         compress: Compression::On,
-        compress_level: 0,
         copies: 1,
         fill: 1,
         pass: 1,

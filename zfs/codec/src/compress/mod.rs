@@ -13,18 +13,16 @@ mod gzip;
 mod lz4;
 mod lzjb;
 mod zle;
-#[cfg(feature = "zstd")]
 mod zstd;
 
 use crate::error::{CodecError, Result};
 use alloc::vec::Vec;
 use ondisk::Compression;
 
-/// The algorithm is built in, both ways.
+/// The algorithm is built in, both ways. Zstd is not: it is only read.
 #[must_use]
 pub const fn supports_compression(alg: Compression) -> bool {
-    let is_missing = matches!(alg, Compression::Inherit | Compression::Empty);
-    !is_missing && (cfg!(feature = "zstd") || !matches!(alg, Compression::Zstd))
+    !matches!(alg, Compression::Inherit | Compression::Empty | Compression::Zstd)
 }
 
 /// Most bytes a compressed form may have to be kept: it must save an eighth.
@@ -38,20 +36,11 @@ pub const fn compressed_max(size: usize) -> usize {
 /// `On` is lz4. This is the form that may be embedded in a block pointer.
 #[must_use]
 pub fn compress_raw(alg: Compression, src: &[u8]) -> Option<Vec<u8>> {
-    compress_level(alg, 0, src)
-}
-
-/// As [`compress_raw`] with a level, which only zstd has: 1 to 19, 0 = default.
-#[must_use]
-#[cfg_attr(not(feature = "zstd"), expect(unused_variables, reason = "only zstd has levels"))]
-pub fn compress_level(alg: Compression, level: u8, src: &[u8]) -> Option<Vec<u8>> {
     let max = compressed_max(src.len());
     let out = match alg {
         Compression::Lz4 | Compression::On => lz4::compress(src),
         Compression::Lzjb => lzjb::compress(src, max)?,
         Compression::Zle => zle::compress(src, max)?,
-        #[cfg(feature = "zstd")]
-        Compression::Zstd => zstd::compress(src, level),
         _ => gzip::compress(src, alg.gzip_level()?),
     };
     (out.len() <= max).then_some(out)
@@ -93,7 +82,6 @@ pub fn decompress(alg: Compression, src: &[u8], out: &mut [u8]) -> Result<()> {
         Compression::Lz4 => lz4::decompress(src, out),
         Compression::Lzjb => lzjb::decompress(src, out),
         Compression::Zle => zle::decompress(src, out),
-        #[cfg(feature = "zstd")]
         Compression::Zstd => zstd::decompress(src, out),
         alg if alg.gzip_level().is_some() => gzip::decompress(src, out),
         _ => Err(CodecError::Unsupported),

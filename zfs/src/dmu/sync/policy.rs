@@ -40,11 +40,11 @@ impl Policies {
             Checksum::Inherit => self.properties.checksum,
             own => own,
         };
-        let (compress, compress_level) = match object.compress {
-            Compression::Inherit => (self.properties.compress, self.properties.compress_level),
-            own => (own, 0),
+        let compress = match object.compress {
+            Compression::Inherit => self.properties.compress,
+            own => own,
         };
-        WritePolicy { checksum, compress, compress_level, ..policy }
+        WritePolicy { checksum, compress, ..policy }
     }
 
     /// The data's checksum if it finds more than single flipped bits, else fletcher-4.
