@@ -15,6 +15,7 @@
 //! | [`txg`] | transaction groups: open, quiescing, syncing; the dirty-data throttle |
 //! | [`zap`], [`sa`] | name-value objects; system attributes |
 //! | [`dsl`] | datasets, properties, space accounting |
+//! | [`scan`] | scrub, resilver |
 //! | [`spa`] | the pool: create, import, sync, export |
 //! | [`verify`] | the full walk of a pool |
 #![cfg_attr(not(test), no_std)]
@@ -29,6 +30,7 @@ pub mod error;
 pub mod event;
 pub mod metaslab;
 pub mod sa;
+pub mod scan;
 pub mod spa;
 pub mod txg;
 pub mod vdev;

@@ -28,6 +28,7 @@ pub mod label;
 pub mod objset;
 pub mod pool_directory;
 pub mod sa;
+pub mod scan;
 pub mod space_map;
 pub mod stream;
 pub mod uberblock;

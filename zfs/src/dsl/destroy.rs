@@ -76,6 +76,7 @@ pub(crate) fn destroy(
     let own = dir::read(mos, dir_id)?;
     let head = own.head_dataset;
     let ds = dir::read_dataset(mos, head)?;
+    crate::scan::datasets::destroyed(mos, tx, head)?;
     let mut reaper = Reaper { storage, ctx, freed: Sums::default() };
     let mut walk = Walk { storage, objset: head.0, after: ds.prev_snap_txg, visitor: &mut reaper };
     walk.run(&ds.bp)?;

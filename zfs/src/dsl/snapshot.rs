@@ -91,6 +91,7 @@ pub(crate) fn take(
     })?;
     mos.zap_add(tx, head.snapnames_zap, name, id.0)?;
     set_properties(mos, tx, id, properties)?;
+    crate::scan::datasets::snapshotted(mos, tx, head_id, id)?;
     changed(mos, tx, env, dir_id)?;
     Ok(id)
 }
@@ -267,6 +268,7 @@ pub(crate) fn destroy(mos: &Mos, tx: &DmuTx, env: &Environment, id: ObjectId, de
         dir::modify_dataset(mos, tx, id, |ds| ds.flags |= DslDatasetFlags::DEFER_DESTROY)?;
         return Ok(false);
     }
+    crate::scan::datasets::destroyed(mos, tx, id)?;
     let is_marked = super::bookmark::snapshot_destroyed(mos, tx, &ds)?;
     let prev = match ds.prev_snap.non_zero() {
         Some(prev) => Some((prev, dir::read_dataset(mos, prev)?)),

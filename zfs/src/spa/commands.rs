@@ -70,6 +70,7 @@ impl Spa {
     /// `Suspended`, `Io`; the pool is closed all the same.
     pub fn export(&self) -> Result<()> {
         let _admin = self.admin.lock();
+        self.scan().stop();
         let result = match self.check_writable() {
             Ok(()) => self.write_exported(),
             Err(Error::ReadOnly) => Ok(()),

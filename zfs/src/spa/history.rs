@@ -152,6 +152,24 @@ pub(crate) fn log_internal(
     add(mos, tx, &record)
 }
 
+/// Adds a record of what the pool did by itself.
+pub(crate) fn log_pool_event(
+    mos: &Mos,
+    tx: &DmuTx,
+    env: &Environment,
+    host: &str,
+    what: &str,
+    text: &str,
+) -> Result<()> {
+    let record = NvList::new()
+        .add_str("history internal str", text)
+        .add_str("internal_name", what)
+        .add_u64("history txg", tx.txg().0)
+        .add_u64("history time", env.time())
+        .add_str("history hostname", host);
+    add(mos, tx, &record)
+}
+
 fn add(mos: &Mos, tx: &DmuTx, record: &NvList) -> Result<()> {
     let Some(id) = mos.directory_entry(names::HISTORY)?.and_then(ObjectId::non_zero) else {
         return Ok(());

@@ -75,15 +75,18 @@ impl Spa {
         if spa.state.lock().read_only_reason.is_none() {
             spa.storage.load_metaslabs(&spa.mos)?;
             spa.start();
+            crate::scan::load(&spa)?;
             let started = spa.take_over();
             if started.is_err() {
                 spa.stop();
             }
             started?;
+            crate::scan::Scan::start(&spa);
         } else {
             spa.storage.load_metaslabs(&spa.mos)?;
             let logs = space_maps::unflushed_logs(&spa.mos, &spa.storage)?;
             spa.storage.apply_logs(&logs);
+            crate::scan::load(&spa)?;
         }
         Ok(spa)
     }

@@ -49,6 +49,7 @@ pub use spec::{
 
 use crate::dsl::Dataset;
 use crate::event::EventLog;
+use crate::scan::Scan;
 use crate::txg::Txgs;
 use crate::zio::Storage;
 use crate::{Error, Result};
@@ -65,6 +66,7 @@ use ondisk::ObjectId;
 use ondisk::uberblock::Uberblock;
 use rt::{JoinHandle, Mutex, SpinLock};
 use sync::Tasks;
+pub(crate) use sync::When;
 
 /// An open pool.
 #[derive(Debug)]
@@ -161,11 +163,28 @@ impl Spa {
         self.open.lock().values().cloned().collect()
     }
 
+    pub(crate) fn scan(&self) -> &Scan {
+        self.mos.scan()
+    }
+
+    /// Seconds since 1970, as this pool has it.
+    pub(crate) fn time(&self) -> u64 {
+        self.env.time()
+    }
+
+    /// The uberblock on disk, with no group being written as long as the guard lives: what the MOS says meanwhile is
+    /// what is on disk.
+    pub(crate) fn settled(&self) -> (Uberblock, rt::MutexGuard<'_, ()>) {
+        let guard = self.syncing.lock();
+        let uberblock = *self.uberblock.lock();
+        (uberblock, guard)
+    }
+
     /// Why nothing can be written, if so.
     ///
     /// # Errors
     /// `ReadOnly`, `Suspended`.
-    fn check_writable(&self) -> Result<()> {
+    pub(crate) fn check_writable(&self) -> Result<()> {
         let state = self.state.lock();
         if state.is_closed || self.txgs.is_suspended() {
             return Err(Error::Suspended);

@@ -3,6 +3,7 @@
 //! What it is not: a cache. Dnodes and blocks are cached below; only object numbers that never change are kept here.
 use super::features::FeatureObjects;
 use crate::dmu::{DmuTx, Dnode, NewObject, Objset};
+use crate::scan::Scan;
 use crate::zap::{Zap, ZapOptions, ZapValue};
 use crate::zio::Storage;
 use crate::{Error, Result};
@@ -28,6 +29,7 @@ pub(crate) struct Mos {
     empty_bpobj: AtomicU64,
     is_config_dirty: AtomicBool,
     pool_name: SpinLock<String>,
+    scan: Arc<Scan>,
 }
 
 impl Mos {
@@ -39,6 +41,7 @@ impl Mos {
             empty_bpobj: AtomicU64::new(0),
             is_config_dirty: AtomicBool::new(false),
             pool_name: SpinLock::new(String::from(pool_name)),
+            scan: Arc::default(),
         }
     }
 
@@ -52,6 +55,11 @@ impl Mos {
 
     pub(crate) fn objset(&self) -> &Arc<Objset> {
         &self.objset
+    }
+
+    /// The pool's scan: what changes datasets changes what it has still to walk.
+    pub(crate) fn scan(&self) -> &Scan {
+        &self.scan
     }
 
     pub(crate) fn storage(&self) -> &Arc<Storage> {

@@ -43,7 +43,7 @@ pub(super) type Task = Box<dyn FnOnce(&Arc<Spa>, &SyncCtx, &DmuTx) -> Result<()>
 
 /// When a task runs within its group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum When {
+pub(crate) enum When {
     /// Before the datasets are written: it may add one.
     BeforeDatasets,
     /// After: what is on disk is all there is.
@@ -99,6 +99,7 @@ impl Spa {
     pub(super) fn stop(&self) {
         self.state.lock().is_closed = true;
         self.txgs.stop();
+        self.scan().stop();
         let thread = self.thread.lock().take();
         if let Some(thread) = thread {
             thread.join();
@@ -123,6 +124,7 @@ impl Spa {
         let root = self.converge(ctx.clone())?;
         ctx.batch.wait()?;
         self.commit(txg, root, is_config_dirty)?;
+        self.scan().holds.wait_before_done(txg);
         self.storage.sync_done(txg)?;
         self.refresh_available()
     }
@@ -327,7 +329,7 @@ impl Spa {
     }
 
     /// Hands a task to the open transaction group and waits until that is on disk.
-    pub(super) fn run_task(
+    pub(crate) fn run_task(
         &self,
         when: When,
         task: impl FnOnce(&Arc<Spa>, &SyncCtx, &DmuTx) -> Result<()> + Send + 'static,
@@ -340,7 +342,7 @@ impl Spa {
     }
 
     /// Adds a record to the history, in syncing context.
-    pub(super) fn note(&self, tx: &DmuTx, command: &str) -> Result<()> {
+    pub(crate) fn note(&self, tx: &DmuTx, command: &str) -> Result<()> {
         history::log(&self.mos, tx, &self.env, &self.hostname, command)
     }
 
@@ -355,6 +357,11 @@ impl Spa {
     ) -> Result<()> {
         let event = history::InternalEvent { what, dataset, id, text };
         history::log_internal(&self.mos, tx, &self.env, &self.hostname, &event)
+    }
+
+    /// Adds a record of what the pool did by itself to the history, in syncing context.
+    pub(crate) fn note_internal(&self, tx: &DmuTx, name: &str, text: &str) -> Result<()> {
+        history::log_pool_event(&self.mos, tx, &self.env, &self.hostname, name, text)
     }
 
     /// The pool state that labels get from the next writing on.
