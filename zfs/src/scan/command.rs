@@ -146,6 +146,8 @@ impl Spa {
                 (!state.phys.is_running() || state.is_stopping).then_some(())
             };
             if !status.is_running() || self.txgs().is_suspended() {
+                // The end is told within the group that stores it: answer when that is on disk.
+                drop(self.settled());
                 return;
             }
             self.scan().changed.wait_until(rt::now().after(interval), "scan end", is_over);

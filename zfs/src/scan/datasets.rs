@@ -163,18 +163,6 @@ pub(crate) fn snapshotted(mos: &Mos, tx: &DmuTx, head: ObjectId, snapshot: Objec
     renumber(mos, tx, |id| if id == head.0 { snapshot.0 } else { id })
 }
 
-/// Two datasets swapped their contents, in the sync thread.
-///
-/// # Errors
-/// What writing the scan's state gives.
-pub(crate) fn swapped(mos: &Mos, tx: &DmuTx, a: ObjectId, b: ObjectId) -> Result<()> {
-    renumber(mos, tx, |id| match id {
-        _ if id == a.0 => b.0,
-        _ if id == b.0 => a.0,
-        _ => id,
-    })
-}
-
 fn renumber(mos: &Mos, tx: &DmuTx, new: impl Fn(u64) -> u64) -> Result<()> {
     {
         let mut state = mos.scan().state.lock();

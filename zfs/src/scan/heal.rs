@@ -1,8 +1,8 @@
 //! Checking one block: every copy, in every way its vdev offers, and rewriting those that are wrong from one that is
 //! right.
+use crate::Error;
 use crate::vdev::Priority;
 use crate::zio::Storage;
-use crate::Error;
 use ondisk::{BlkPtr, Bookmark};
 
 /// What came of a block. Bytes are of allocated space.
@@ -20,12 +20,16 @@ pub(super) fn check(storage: &Storage, bp: &BlkPtr, bookmark: Bookmark) -> Check
     if copies.iter().any(|copy| copy.result == Err(Error::Unsupported)) {
         return Checked::default();
     }
-    let bad = || copies.iter().filter(|copy| copy.result.is_err());
-    if bad().next().is_none() {
+    if copies.iter().all(|copy| copy.result.is_ok()) {
         return Checked::default();
     }
+    if let Ok(repaired) = storage.repair_copies(bp, bookmark, &copies) {
+        return Checked { repaired, is_lost: false };
+    }
+    // Where parity or a gang's pieces are concerned, reading the block as a whole knows more ways.
+    let bad = copies.iter().filter(|copy| copy.result.is_err()).map(|copy| copy.dva.asize).sum();
     match storage.read_uncached(bp, bookmark, Priority::Scrub) {
-        Ok(_) => Checked { repaired: bad().map(|copy| copy.dva.asize).sum(), is_lost: false },
+        Ok(_) => Checked { repaired: bad, is_lost: false },
         Err(_) => Checked { repaired: 0, is_lost: true },
     }
 }

@@ -31,9 +31,6 @@ mod step;
 mod sync;
 mod walk;
 
-#[cfg(test)]
-mod tests;
-
 pub use command::ScanStatus;
 pub use ondisk::scan::{ScanFunc, ScanState};
 

@@ -61,7 +61,9 @@ mod tests {
         assert!(place.is_past(&at(40, 0, 4), 17));
         assert!(!place.is_past(&at(40, 0, 5), 17));
         assert!(!place.is_past(&at(40, 1, 0), 17), "holds the place itself");
-        assert!(place.is_past(&at(39, 3, 0), 17) || Place::of(&at(40, 0, u64::MAX)).is_past(&at(39, 3, 0), 17));
+        assert!(
+            place.is_past(&at(39, 3, 0), 17) || Place::of(&at(40, 0, u64::MAX)).is_past(&at(39, 3, 0), 17)
+        );
         assert!(place.is_past(&at(0, 0, 0), 17), "objects 0 to 31");
         assert!(!place.is_past(&at(0, 0, 1), 17), "holds object 40");
         assert!(!place.is_past(&at(41, 0, 0), 17));

@@ -3,9 +3,9 @@
 //! What it is not: it sees nothing dirty. The order is that of [`super::place`]; blocks above the place where it goes on
 //! are met again each time. Siblings that must be read to go below them are read together.
 use super::place::Place;
+use crate::Error;
 use crate::vdev::Priority;
 use crate::zio::Storage;
-use crate::Error;
 use alloc::vec::Vec;
 use ondisk::blkptr::BLKPTR_SIZE;
 use ondisk::dnode::{self, DNODE_SIZE};
@@ -194,14 +194,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn below(
-        &mut self,
-        tree: Tree,
-        level: u8,
-        bp: &BlkPtr,
-        bookmark: Bookmark,
-        bytes: &[u8],
-    ) -> Flow {
+    fn below(&mut self, tree: Tree, level: u8, bp: &BlkPtr, bookmark: Bookmark, bytes: &[u8]) -> Flow {
         if level == 0 {
             return if bp.dmu_type() == DmuType::DNODE {
                 self.dnode_block(bytes, bp, bookmark.blkid)

@@ -127,6 +127,28 @@ impl Storage {
         }
     }
 
+    /// Rewrites what reading one copy in one way gave wrongly.
+    ///
+    /// # Errors
+    /// `ReadOnly`, `Damaged` when the address lies on no vdev, the device's.
+    pub(super) fn rewrite_copy(&self, dva: &Dva, attempt: usize, good: &Abd) -> Result<()> {
+        if self.is_read_only {
+            return Err(Error::ReadOnly);
+        }
+        let (top, len) = self.extent_of(dva, good.len() as u32).ok_or(Error::Damaged)?;
+        let group = IoGroup::new();
+        let io = WriteIo {
+            offset: dva.offset,
+            data: pad(good, len),
+            priority: Priority::Scrub,
+            done: group.completion(0),
+        };
+        let other = (attempt == 0).into();
+        top.io().repair(&[attempt], Some(other), io);
+        let leaves = top.io().leaves().iter().map(|l| -> &Leaf { l });
+        group.wait(leaves).into_iter().try_for_each(|done| done.result.map_err(Error::from))
+    }
+
     /// Tells that a block is gone. The end of an intent log is a block that does not verify: no loss.
     fn report_lost(&self, bad: &[BadCopy], bp: &BlkPtr, bookmark: Bookmark) {
         if matches!(bp.checksum_alg(), Checksum::Zilog | Checksum::Zilog2) {

@@ -1,0 +1,288 @@
+//! Scrubs: what they find, what they repair, and that they go on where they stopped.
+use blockdev::{BlockDevice, Op};
+use blockdev_host::MemDisk;
+use ondisk::{DmuType, ObjectId};
+use rt_std as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use zfs::Error;
+use zfs::dmu::{DmuTx, NewObject, Objset, TxSpace};
+use zfs::dsl::{Property, PropertyValue};
+use zfs::scan::{ScanFunc, ScanState, ScanStatus};
+use zfs::spa::{ImportOptions, PoolSpec, Spa, VdevSpec};
+
+const RECORD: u32 = 16 << 10;
+
+fn disk() -> Arc<MemDisk> {
+    Arc::new(MemDisk::new(256 << 20))
+}
+
+fn create(disk: &Arc<MemDisk>) -> Arc<Spa> {
+    let vdev = VdevSpec { device: disk.clone(), path: "/dev/vda".into(), is_file: false };
+    Spa::create(vec![vdev], &PoolSpec::new("tank"), &mut nothing).unwrap()
+}
+
+fn import(disk: &Arc<MemDisk>) -> Arc<Spa> {
+    let device: Arc<dyn BlockDevice> = disk.clone();
+    Spa::import(&[device], &ImportOptions::default()).unwrap()
+}
+
+fn nothing(_: &DmuTx, _: &Arc<Objset>) -> zfs::Result<()> {
+    Ok(())
+}
+
+/// Noise that no compression touches, different for each seed.
+fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let step = |_| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as u8
+    };
+    (0..len).map(step).collect()
+}
+
+/// A new object of `nr` records; record `i` holds the noise of seed `first + i`.
+fn write_object(objset: &Arc<Objset>, first: u64, nr: u64) -> ObjectId {
+    let tx = DmuTx::begin(objset, TxSpace::names(1, 0)).unwrap();
+    let object = objset.allocate(&tx, &NewObject::new(DmuType::PLAIN_FILE_CONTENTS, RECORD)).unwrap();
+    drop(tx);
+    overwrite(objset, object.id(), first, nr);
+    object.id()
+}
+
+fn overwrite(objset: &Arc<Objset>, id: ObjectId, first: u64, nr: u64) {
+    let object = objset.hold(id).unwrap();
+    for index in 0..nr {
+        let tx = DmuTx::begin(objset, TxSpace::write(RECORD.into())).unwrap();
+        let data = noise(first + index, RECORD as usize);
+        object.write_slice(&tx, index * u64::from(RECORD), &data).unwrap();
+    }
+}
+
+/// Where on the disk a record's copies lie.
+fn copies_of(disk: &MemDisk, seed: u64) -> Vec<u64> {
+    let wanted = noise(seed, 64);
+    let all = disk.peek(0, 256 << 20);
+    all.chunks(4096)
+        .enumerate()
+        .filter(|(_, c)| c.starts_with(&wanted))
+        .map(|(i, _)| i as u64 * 4096)
+        .collect()
+}
+
+fn damage(disk: &MemDisk, at: u64) {
+    disk.write(at, abd::Abd::copy_from(&[0x55; 512])).unwrap();
+}
+
+fn scrub(spa: &Arc<Spa>) -> ScanStatus {
+    spa.scrub().unwrap();
+    wait(spa)
+}
+
+fn wait(spa: &Arc<Spa>) -> ScanStatus {
+    spa.scan_wait(Duration::from_millis(100), &mut |_| {});
+    let status = spa.scan_status();
+    assert!(!status.is_running(), "{status:?}");
+    status
+}
+
+fn dataset(spa: &Arc<Spa>, name: &str, copies: u64) -> Arc<Objset> {
+    spa.create_dataset(name, &[(Property::Copies, PropertyValue::Number(copies))], &mut nothing).unwrap();
+    spa.open_dataset(name).unwrap().objset()
+}
+
+#[test]
+fn a_whole_pool_scrubs_without_a_finding() {
+    let disk = disk();
+    let spa = create(&disk);
+    assert_eq!(spa.scan_status().func, ScanFunc::None);
+    let objset = dataset(&spa, "tank/a", 1);
+    write_object(&objset, 1, 200);
+    spa.sync().unwrap();
+    let status = scrub(&spa);
+    assert_eq!((status.func, status.state), (ScanFunc::Scrub, ScanState::Finished));
+    assert_eq!((status.errors, status.processed), (0, 0));
+    assert!(status.examined > 200 * u64::from(RECORD), "{status:?}");
+    // What was allocated when it began, less what the beginning itself has freed, give or take what is in no tree.
+    assert!(status.examined <= status.to_examine, "{status:?}");
+    assert!(status.examined + (1 << 20) > status.to_examine, "{status:?}");
+    let spa = {
+        drop(objset);
+        spa.export().unwrap();
+        import(&disk)
+    };
+    let again = spa.scan_status();
+    assert_eq!(
+        (again.state, again.end_time, again.examined),
+        (status.state, status.end_time, status.examined)
+    );
+    assert_clean(&spa);
+    spa.export().unwrap();
+}
+
+#[test]
+fn a_bad_copy_is_rewritten_from_the_good_one() {
+    let disk = disk();
+    let spa = create(&disk);
+    let objset = dataset(&spa, "tank/a", 2);
+    write_object(&objset, 1, 50);
+    spa.sync().unwrap();
+    for seed in [3, 17, 50] {
+        let copies = copies_of(&disk, seed);
+        assert_eq!(copies.len(), 2);
+        damage(&disk, copies[seed as usize % 2]);
+    }
+    let status = scrub(&spa);
+    assert_eq!((status.state, status.errors), (ScanState::Finished, 0));
+    assert_eq!(status.processed, 3 * u64::from(RECORD));
+    assert_clean(&spa);
+    let status = scrub(&spa);
+    assert_eq!((status.errors, status.processed), (0, 0));
+    spa.export().unwrap();
+}
+
+#[test]
+fn what_has_no_good_copy_is_counted_and_stays() {
+    let disk = disk();
+    let spa = create(&disk);
+    let objset = dataset(&spa, "tank/a", 1);
+    let id = write_object(&objset, 1, 50);
+    spa.sync().unwrap();
+    for seed in [9, 40] {
+        copies_of(&disk, seed).into_iter().for_each(|at| damage(&disk, at));
+    }
+    let status = scrub(&spa);
+    assert_eq!((status.state, status.errors, status.processed), (ScanState::Finished, 2, 0));
+    overwrite(&objset, id, 100, 50);
+    spa.sync().unwrap();
+    assert_eq!(scrub(&spa).errors, 0);
+    spa.export().unwrap();
+}
+
+#[test]
+fn a_scrub_goes_on_where_it_was_paused_or_cut_off() {
+    let disk = disk();
+    let spa = create(&disk);
+    let objset = dataset(&spa, "tank/a", 2);
+    for first in 0..20 {
+        write_object(&objset, 1 + first * 100, 60);
+    }
+    drop(objset);
+    spa.sync().unwrap();
+    assert_eq!(spa.scrub_pause(), Err(Error::NotFound));
+    assert_eq!(spa.scrub_stop(), Err(Error::NotFound));
+    for seed in [5, 905, 1955] {
+        damage(&disk, copies_of(&disk, seed)[0]);
+    }
+    // Slow enough that it cannot be over before it is paused.
+    let nr_reads = Arc::new(AtomicU64::new(0));
+    let reads = nr_reads.clone();
+    disk.set_hook(Some(Arc::new(move |op: &Op| {
+        if matches!(op, Op::Read { .. }) && reads.fetch_add(1, Ordering::Relaxed) > 40 {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        None
+    })));
+    spa.scrub().unwrap();
+    assert_eq!(spa.scrub(), Err(Error::Busy));
+    while nr_reads.load(Ordering::Relaxed) < 60 {
+        std::thread::yield_now();
+    }
+    spa.scrub_pause().unwrap();
+    disk.set_hook(None);
+    spa.export().unwrap();
+    let spa = import(&disk);
+    let paused = spa.scan_status();
+    assert!(paused.is_paused && paused.state == ScanState::Scanning, "{paused:?}");
+    assert_eq!(spa.scrub_pause(), Err(Error::Busy));
+    spa.scrub().unwrap();
+    // As a power cut: it is taken up by itself at the next import.
+    spa.abandon();
+    let spa = import(&disk);
+    let status = wait(&spa);
+    assert_eq!((status.state, status.errors), (ScanState::Finished, 0), "{status:?}");
+    assert_clean(&spa);
+    spa.export().unwrap();
+}
+
+#[test]
+fn a_scrub_that_is_stopped_leaves_nothing_behind() {
+    let disk = disk();
+    let spa = create(&disk);
+    let objset = dataset(&spa, "tank/a", 1);
+    write_object(&objset, 1, 100);
+    spa.sync().unwrap();
+    disk.set_hook(Some(Arc::new(|op: &Op| {
+        if matches!(op, Op::Read { .. }) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        None
+    })));
+    spa.scrub().unwrap();
+    spa.scrub_stop().unwrap();
+    disk.set_hook(None);
+    assert_eq!(wait(&spa).state, ScanState::Canceled);
+    assert_clean(&spa);
+    assert_eq!(scrub(&spa).state, ScanState::Finished);
+    spa.export().unwrap();
+}
+
+#[test]
+fn changes_meanwhile_are_no_findings() {
+    let disk = disk();
+    let spa = create(&disk);
+    let objset = dataset(&spa, "tank/a", 1);
+    let mut objects: Vec<ObjectId> = (0..8).map(|i| write_object(&objset, 1 + i * 100, 60)).collect();
+    spa.sync().unwrap();
+    for round in 0..12u64 {
+        if !spa.scan_status().is_running() {
+            spa.scrub().unwrap();
+        }
+        let id = objects[round as usize % objects.len()];
+        overwrite(&objset, id, 5000 + round * 100, 60);
+        spa.sync().unwrap();
+        let gone = objects.remove(0);
+        let tx = DmuTx::begin(&objset, TxSpace::names(1, 0).net_free()).unwrap();
+        objset.free(&tx, gone).unwrap();
+        drop(tx);
+        objects.push(write_object(&objset, 9000 + round * 100, 60));
+        spa.snapshot(&[&format!("tank/a@s{round}")], false, &[]).unwrap();
+        if round >= 2 {
+            spa.destroy_snapshots(&[&format!("tank/a@s{}", round - 2)], false).unwrap();
+        }
+    }
+    let status = wait(&spa);
+    assert_eq!((status.state, status.errors, status.processed), (ScanState::Finished, 0, 0));
+    spa.sync().unwrap();
+    drop(objset);
+    let report = spa.verify(&mut |_| {}).unwrap();
+    assert!(report.is_clean(), "{:?}", report.findings);
+    spa.export().unwrap();
+}
+
+#[test]
+fn blocks_of_snapshots_are_found_too() {
+    let disk = disk();
+    let spa = create(&disk);
+    let objset = dataset(&spa, "tank/a", 2);
+    let id = write_object(&objset, 1, 20);
+    spa.snapshot(&["tank/a@old"], false, &[]).unwrap();
+    overwrite(&objset, id, 500, 20);
+    spa.snapshot(&["tank/a@new"], false, &[]).unwrap();
+    overwrite(&objset, id, 700, 20);
+    spa.sync().unwrap();
+    for seed in [7, 507, 707] {
+        damage(&disk, copies_of(&disk, seed)[1]);
+    }
+    let status = scrub(&spa);
+    assert_eq!((status.errors, status.processed), (0, 3 * u64::from(RECORD)));
+    drop(objset);
+    assert_clean(&spa);
+    spa.export().unwrap();
+}
+
+fn assert_clean(spa: &Arc<Spa>) {
+    let report = spa.verify(&mut |_| {}).unwrap();
+    assert!(report.is_clean(), "{:?}", report.findings);
+}
