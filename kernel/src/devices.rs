@@ -5,6 +5,7 @@
 mod dma;
 mod interrupts;
 mod mmio;
+mod patience;
 mod pci;
 mod registers;
 
@@ -19,8 +20,9 @@ use virtio_blk::{Disk, Options};
 
 /// All block devices, in the order of their place on the bus, then of the command line.
 pub fn block_devices(ecam: Option<&Ecam>, command_line: &str) -> Vec<Arc<dyn BlockDevice>> {
-    let mut found = pci::block_devices(ecam);
-    found.extend(mmio::block_devices(command_line));
+    let patience = patience::from_command_line(command_line);
+    let mut found = pci::block_devices(ecam, patience);
+    found.extend(mmio::block_devices(command_line, patience));
     found
 }
 

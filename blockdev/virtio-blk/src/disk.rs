@@ -9,8 +9,9 @@
 //! Failure: an id, index, length or status that cannot be, or the device's own request, leads to a reset. What was
 //! in flight fails with `Io`. Because completed writes may have been in the device's cache, the next flush fails
 //! too: it must not promise durability for them. A device that does not even reset is gone, and the memory it
-//! could still write to is never used again. A device that is only slow is waited for, however long: a host's storage
-//! may stall for minutes, and a machine whose clock counts instructions sees any wait as long.
+//! could still write to is never used again. A request that is not answered within the [`Patience`] leads to a reset
+//! too, and what was in flight fails with `Timeout`. The limit must pass on two clocks, ours and one that follows the
+//! host: a machine whose clock counts instructions sees any wait as long.
 use crate::config::{Config, Features, SECTOR};
 use crate::dma::Dma;
 use crate::queue::{Command, Finished, PushError, Ring, RingOptions, Stopped, stop};
@@ -30,7 +31,7 @@ const QUEUES_MAX: usize = crate::transport::pci::QUEUES_MAX;
 const BATCH: usize = 16;
 /// Resets without a single good completion in between before the device is given up.
 const RESETS_MAX: u32 = 8;
-/// How often the completion thread looks by itself: interrupts can get lost.
+/// How often the completion thread looks by itself: interrupts can get lost. [`Patience`] counts in it.
 const WATCH_PERIOD: Duration = Duration::from_secs(1);
 
 const DEVICE_BLOCK: u32 = 2;
@@ -63,11 +64,23 @@ pub struct Options {
     pub queue_vectors: Vec<Option<u16>>,
     /// MSI-X table entry for configuration changes.
     pub config_vector: Option<u16>,
+    /// When to give up on a request; `None`: never.
+    pub patience: Option<Patience>,
+}
+
+/// How long a request may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// Seconds.
+    pub limit: u32,
+    /// Seconds of a clock that goes on while the device works, whatever the machine's own clock counts; `None` when there
+    /// is no such clock, and then no limit.
+    pub clock: fn() -> Option<u64>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { queues_max: 1, queue_vectors: Vec::new(), config_vector: None }
+        Self { queues_max: 1, queue_vectors: Vec::new(), config_vector: None, patience: None }
     }
 }
 
@@ -211,22 +224,40 @@ impl<T: Transport, D: Dma> Disk<T, D> {
     pub fn completion_loop(&self, queue: usize) {
         let Some(q) = self.queues.get(queue) else { return };
         q.waker.get_or_init(rt::current);
+        let mut next_look = rt::now().after(WATCH_PERIOD);
         while !self.is_closing.load(Ordering::SeqCst) {
             q.has_interrupt.store(false, Ordering::SeqCst);
             let nr_done = self.poll(queue);
             if queue == 0 && self.has_config_change.swap(false, Ordering::SeqCst) {
                 self.handle_config_change();
             }
+            if rt::now() >= next_look {
+                self.look(queue);
+                next_look = rt::now().after(WATCH_PERIOD);
+            }
             if nr_done > 0 || q.has_interrupt.load(Ordering::SeqCst) {
                 continue;
             }
-            let next_look = rt::now().after(WATCH_PERIOD);
             rt::thread::park_until(next_look, "virtio-blk");
-            // An emulator that leaves out memory barriers (QEMU before 8.1 with one CPU) can miss that the ring has
-            // something new just when it goes to sleep: tell it again.
-            if rt::now() >= next_look && q.ring.lock().nr_in_flight() != 0 {
-                self.transport.notify(queue as u16);
-            }
+        }
+    }
+
+    /// Once in a while: what has been in flight for long?
+    fn look(&self, queue: usize) {
+        let generation = self.reset_generation.load(Ordering::Acquire);
+        let ring = &self.queues[queue].ring;
+        if ring.lock().nr_in_flight() == 0 {
+            return;
+        }
+        // An emulator that leaves out memory barriers (QEMU before 8.1 with one CPU) can miss that the ring has something
+        // new just when it goes to sleep: tell it again.
+        self.transport.notify(queue as u16);
+        let Some((limit, now)) = self.options.patience.and_then(|p| Some((p.limit, (p.clock)()?))) else {
+            return;
+        };
+        if ring.lock().look(now, limit, u64::from(limit)) && self.state.load(Ordering::SeqCst) == READY {
+            log::error!("virtio-blk: no answer for {limit} s, resetting the device");
+            self.reset(generation, Error::Timeout);
         }
     }
 
@@ -257,8 +288,8 @@ impl<T: Transport, D: Dma> Disk<T, D> {
         stopped
     }
 
-    /// Resets the device, unless someone did since `generation`.
-    fn reset(&self, generation: u32) {
+    /// Resets the device, unless someone did since `generation`. What is in flight fails with `error`.
+    fn reset(&self, generation: u32, error: Error) {
         let _resetting = self.resetting.lock();
         if self.reset_generation.load(Ordering::Acquire) != generation
             || self.state.load(Ordering::SeqCst) == GONE
@@ -270,7 +301,7 @@ impl<T: Transport, D: Dma> Disk<T, D> {
             self.has_lost_writes.store(true, Ordering::SeqCst);
         }
         let nr = self.nr_fruitless_resets.fetch_add(1, Ordering::Relaxed) + 1;
-        let stopped = self.stop_and_fail(Error::Io);
+        let stopped = self.stop_and_fail(error);
         let is_back = stopped.is_some() && nr <= RESETS_MAX && self.set_up_again().is_ok();
         if !is_back {
             log::error!("virtio-blk: the device does not come back");
@@ -300,7 +331,7 @@ impl<T: Transport, D: Dma> Disk<T, D> {
     fn handle_config_change(&self) {
         if self.transport.status() & status::NEEDS_RESET != 0 {
             log::warn!("virtio-blk: the device asks for a reset");
-            self.reset(self.reset_generation.load(Ordering::Acquire));
+            self.reset(self.reset_generation.load(Ordering::Acquire), Error::Io);
             return;
         }
         let config = Config::read(&self.transport, self.features);
@@ -417,7 +448,7 @@ impl<T: Transport, D: Dma> BlockDevice for Disk<T, D> {
             nr_done += nr;
             if is_broken && self.state.load(Ordering::SeqCst) == READY {
                 log::error!("virtio-blk: the device returned what it was not given, resetting it");
-                self.reset(generation);
+                self.reset(generation, Error::Io);
             }
             if nr < BATCH {
                 return nr_done;

@@ -23,7 +23,7 @@ pub mod dma;
 mod queue;
 pub mod transport;
 
-pub use disk::{Disk, InitError, Options};
+pub use disk::{Disk, InitError, Options, Patience};
 
 #[cfg(test)]
 #[expect(unsafe_code, reason = "plays the device, on memory shared with the driver")]

@@ -111,6 +111,9 @@ pub(crate) struct RingOptions {
 struct Slot {
     request: Option<Request>,
     head: u16,
+    /// How often [`Ring::look`] found it in flight, and when it did first.
+    nr_looks: u32,
+    first_look: u64,
 }
 
 /// One virtqueue.
@@ -132,6 +135,8 @@ pub(crate) struct Ring<D: Dma> {
     avail_index: u16,
     used_index: u16,
     is_interrupting: bool,
+    /// The event index was written and may not be visible to the device yet.
+    is_event_pending: bool,
 }
 
 impl<D: Dma> Ring<D> {
@@ -174,6 +179,7 @@ impl<D: Dma> Ring<D> {
             avail_index: 0,
             used_index: 0,
             is_interrupting: true,
+            is_event_pending: false,
         };
         ring.clear();
         Some(ring)
@@ -227,13 +233,18 @@ impl<D: Dma> Ring<D> {
         };
         self.free_slots.pop();
         self.slot_of[usize::from(head)] = Some(slot);
-        self.slots[usize::from(slot)] = Slot { request: Some(command.request), head };
+        self.slots[usize::from(slot)] = Slot { request: Some(command.request), head, ..Slot::default() };
         Ok(self.publish(head))
     }
 
     /// The next request the device has returned.
     pub(crate) fn pop(&mut self) -> Result<Option<Finished>, Broken> {
-        let device_index = self.rings.read16(self.used_at + 2);
+        let mut device_index = self.rings.read16(self.used_at + 2);
+        if device_index == self.used_index && core::mem::take(&mut self.is_event_pending) {
+            // What the device returned before it saw the event index raised no interrupt: look once more, after it.
+            fence(Ordering::SeqCst);
+            device_index = self.rings.read16(self.used_at + 2);
+        }
         fence(Ordering::Acquire);
         let nr_ready = device_index.wrapping_sub(self.used_index);
         if nr_ready == 0 {
@@ -249,9 +260,10 @@ impl<D: Dma> Ring<D> {
         self.used_index = self.used_index.wrapping_add(1);
         if self.is_interrupting && self.options.has_event_index {
             self.rings.write16(self.used_event_at(), self.used_index);
+            self.is_event_pending = true;
         }
         let status = self.slots_memory.read8(usize::from(slot) * SLOT_SIZE + STATUS_AT);
-        let Slot { request, head } = core::mem::take(&mut self.slots[usize::from(slot)]);
+        let Slot { request, head, .. } = core::mem::take(&mut self.slots[usize::from(slot)]);
         self.release_chain(head);
         self.free_slots.push(slot);
         let request = request.ok_or(Broken)?;
@@ -261,6 +273,20 @@ impl<D: Dma> Ring<D> {
     /// Whether the device has returned something. Exact only right after `set_interrupting`.
     pub(crate) fn has_returned(&self) -> bool {
         self.rings.read16(self.used_at + 2) != self.used_index
+    }
+
+    /// Counts a look at every request in flight; whether one was in flight at `nr_looks_max` looks and for `time_max`
+    /// of whatever `now` counts.
+    pub(crate) fn look(&mut self, now: u64, nr_looks_max: u32, time_max: u64) -> bool {
+        let mut is_overdue = false;
+        for slot in self.slots.iter_mut().filter(|s| s.request.is_some()) {
+            if slot.nr_looks == 0 {
+                slot.first_look = now;
+            }
+            slot.nr_looks = slot.nr_looks.saturating_add(1);
+            is_overdue |= slot.nr_looks > nr_looks_max && now.saturating_sub(slot.first_look) >= time_max;
+        }
+        is_overdue
     }
 
     /// Asks for interrupts, or for none. After asking for them the caller looks at `has_returned` once more: what

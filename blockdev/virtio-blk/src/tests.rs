@@ -3,7 +3,7 @@ extern crate std;
 
 use crate::config::Features;
 use crate::model::{HostDma, Misdeed, Model, ModelTransport, Traits};
-use crate::{Disk, InitError, Options};
+use crate::{Disk, InitError, Options, Patience};
 use abd::{Abd, AbdMut};
 use blockdev::{BlockDevice, Error, IoWait, Op, Request, WriteCache};
 use core::sync::atomic::Ordering;
@@ -54,8 +54,12 @@ impl Bench {
     }
 
     fn with_memory(traits: Traits, dma: HostDma) -> Self {
+        Self::with_patience(traits, dma, None)
+    }
+
+    fn with_patience(traits: Traits, dma: HostDma, patience: Option<Patience>) -> Self {
         let (model, dma) = (Model::new(traits), Arc::new(dma));
-        let options = Options { queues_max: 4, ..Options::default() };
+        let options = Options { queues_max: 4, patience, ..Options::default() };
         let disk = Disk::new(ModelTransport(model.clone()), dma.clone(), options).expect("device");
         let weak: Weak<Disk<ModelTransport, HostDma>> = Arc::downgrade(&disk);
         model.connect(std::boxed::Box::new(move |whom| {
@@ -378,6 +382,43 @@ fn a_device_that_does_not_reset_keeps_the_memory_it_may_write_to() {
     assert!(done.buf.is_none(), "the device may still write to it");
     assert_eq!(bench.disk.read(0, 512).expect_err("gone"), Error::Gone);
     assert_eq!(bench.end(), nr_pages);
+}
+
+/// A request that is never answered ends in time, and the device works again.
+#[test]
+fn silence_leads_to_a_reset() {
+    let start = std::time::Instant::now();
+    let patience = Patience { limit: 1, clock: || Some(rt::now().0 / 1_000_000_000) };
+    let bench = Bench::with_patience(traits(), HostDma::default(), Some(patience));
+    bench.model.misbehave(&[Misdeed::Silence]);
+    assert_eq!(bench.disk.read(0, 512).expect_err("silent"), Error::Timeout);
+    assert!(start.elapsed() >= Duration::from_secs(1));
+    bench.disk.write(0, pattern(512, 1)).expect("works again");
+    // What was written before the reset may be lost.
+    assert_eq!(bench.disk.flush().expect_err("unknown"), Error::Io);
+    bench.disk.flush().expect("from here on");
+    assert_eq!(bench.model.nr_resets.load(Ordering::SeqCst), 2);
+    assert_eq!(bench.end(), 0);
+}
+
+/// A machine's clock may run ahead of its host: time must pass for the device too.
+#[test]
+fn a_clock_that_stands_still_gives_a_device_all_the_time() {
+    let patience = Patience { limit: 1, clock: || Some(7) };
+    let bench = Bench::with_patience(traits(), HostDma::default(), Some(patience));
+    bench.model.misbehave(&[Misdeed::Silence]);
+    let wait = IoWait::new();
+    let op = Op::Read { offset: 0, buf: AbdMut::zeroed(512) };
+    bench.disk.submit_blocking(0, Request { op, done: wait.completion(0) });
+    let nr_before = bench.model.nr_notifications.load(Ordering::SeqCst);
+    // Each look tells the device again; four of them are more than the limit.
+    while bench.model.nr_notifications.load(Ordering::SeqCst) < nr_before + 4 {
+        std::thread::yield_now();
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    assert_eq!(bench.model.nr_resets.load(Ordering::SeqCst), 1);
+    bench.end();
+    assert_eq!(wait.wait_one().expect_err("closed"), Error::Gone);
 }
 
 #[test]

@@ -10,9 +10,9 @@ use hal::addr::PhysAddr;
 use hal::ioapic::{self, Trigger};
 use hal::irq;
 use hal::window::Window;
-use virtio_blk::Options;
 use virtio_blk::transport::Transport;
 use virtio_blk::transport::mmio::Mmio;
+use virtio_blk::{Options, Patience};
 
 const DEVICE_BLOCK: u32 = 2;
 /// The largest window believed.
@@ -45,15 +45,15 @@ fn number(text: &str) -> Option<u64> {
 }
 
 /// The block devices among them. QEMU names the slots in descending order of use: the list is in order of address.
-pub fn block_devices(command_line: &str) -> Vec<Arc<dyn BlockDevice>> {
+pub fn block_devices(command_line: &str, patience: Option<Patience>) -> Vec<Arc<dyn BlockDevice>> {
     let words = command_line.split_ascii_whitespace();
     let mut places: Vec<Place> =
         words.filter_map(|word| parse(word.strip_prefix("virtio_mmio.device=")?)).collect();
     places.sort_by_key(|place| core::cmp::Reverse(place.at));
-    places.iter().filter_map(start).collect()
+    places.iter().filter_map(|place| start(place, patience)).collect()
 }
 
-fn start(place: &Place) -> Option<Arc<dyn BlockDevice>> {
+fn start(place: &Place, patience: Option<Patience>) -> Option<Arc<dyn BlockDevice>> {
     let window = Window::memory(PhysAddr(place.at), place.len).ok()?;
     let transport = Mmio::new(DeviceRegisters(window)).filter(|device| device.device_id() == DEVICE_BLOCK)?;
     let slot = Slot::new();
@@ -63,6 +63,6 @@ fn start(place: &Place) -> Option<Arc<dyn BlockDevice>> {
     if !is_routed {
         log::warn!("no interrupt for the disk at {:#x}", place.at);
     }
-    let options = Options { queues_max: rt::nr_cpus(), queue_vectors: Vec::new(), config_vector: None };
+    let options = Options { queues_max: rt::nr_cpus(), patience, ..Options::default() };
     start_disk(transport, options, slot)
 }

@@ -9,12 +9,12 @@ use blockdev::BlockDevice;
 use hal::acpi::Ecam;
 use hal::pci::{self, Function, Identity, Msix};
 use hal::{ioapic, irq};
-use virtio_blk::Options;
 use virtio_blk::transport::legacy::LegacyPci;
 use virtio_blk::transport::pci::{
     BarWindow, DEVICE_BLOCK_MODERN, DEVICE_BLOCK_TRANSITIONAL, ModernPci, PciConfig, VENDOR,
     find_capabilities,
 };
+use virtio_blk::{Options, Patience};
 
 const DEVICE_BLOCK: u32 = 2;
 
@@ -27,7 +27,7 @@ impl PciConfig for Config {
 }
 
 /// The virtio block devices on the bus.
-pub fn block_devices(ecam: Option<&Ecam>) -> Vec<Arc<dyn BlockDevice>> {
+pub fn block_devices(ecam: Option<&Ecam>, patience: Option<Patience>) -> Vec<Arc<dyn BlockDevice>> {
     if let Some(ecam) = ecam
         && let Err(e) = pci::use_ecam(ecam)
     {
@@ -36,22 +36,27 @@ pub fn block_devices(ecam: Option<&Ecam>) -> Vec<Arc<dyn BlockDevice>> {
     let start_one = |function: Function| {
         let identity = function.identity()?;
         let is_block = [DEVICE_BLOCK_TRANSITIONAL, DEVICE_BLOCK_MODERN].contains(&identity.device);
-        if identity.vendor == VENDOR && is_block { start(function, &identity) } else { None }
+        if identity.vendor == VENDOR && is_block { start(function, &identity, patience) } else { None }
     };
     pci::functions().into_iter().filter_map(start_one).collect()
 }
 
-fn start(function: Function, identity: &Identity) -> Option<Arc<dyn BlockDevice>> {
+fn start(
+    function: Function,
+    identity: &Identity,
+    patience: Option<Patience>,
+) -> Option<Arc<dyn BlockDevice>> {
     function.enable();
     let slot = Slot::new();
     let msix = function.msix();
-    let options = match &msix {
+    let mut options = match &msix {
         Some(msix) => vectors(msix, slot)?,
         None => {
             route_wired(function, slot);
-            Options { queues_max: 1, queue_vectors: Vec::new(), config_vector: None }
+            Options::default()
         }
     };
+    options.patience = patience;
     if let Some(capabilities) = find_capabilities(&Config(function)) {
         let window = |w: &BarWindow| {
             let bar = function.bar(w.bar)?;
@@ -97,5 +102,5 @@ fn vectors(msix: &Msix, slot: &'static Slot) -> Option<Options> {
         queue_vectors.push(Some(entry));
     }
     msix.enable();
-    Some(Options { queues_max: nr_queues.max(1), queue_vectors, config_vector: Some(0) })
+    Some(Options { queues_max: nr_queues.max(1), queue_vectors, config_vector: Some(0), patience: None })
 }

@@ -29,6 +29,7 @@ pub fn run(disks: &[Arc<dyn BlockDevice>]) -> bool {
                     let bytes: Vec<u8> = pattern(n).collect();
                     if let Err(e) = disk.write((n * LEN) as u64, abd::Abd::copy_from(&bytes)) {
                         log::error!("write {n}: {e}");
+                        return;
                     }
                 }
             })
