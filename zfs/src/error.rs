@@ -76,6 +76,18 @@ pub enum Error {
     /// The caller was asked to stop (shutdown, interrupt).
     #[error("interrupted")]
     Interrupted,
+    /// A stream ends before its end.
+    #[error("the stream is cut short")]
+    StreamCut,
+    /// A stream's checksum is wrong, or a record makes no sense.
+    #[error("the stream is damaged")]
+    StreamDamaged,
+    /// An incremental stream's base is not there, or not where the stream goes.
+    #[error("the base of the incremental stream is not there")]
+    NoBase,
+    /// What the stream would replace has changed since the snapshot that is the stream's base.
+    #[error("modified since the most recent snapshot")]
+    Modified,
     /// A caller's source or sink failed while data moved; what was moved before stays moved.
     #[error("fault in caller's memory")]
     Fault,

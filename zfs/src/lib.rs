@@ -16,6 +16,7 @@
 //! | [`zap`], [`sa`] | name-value objects; system attributes |
 //! | [`dsl`] | datasets, properties, space accounting |
 //! | [`scan`] | scrub, resilver |
+//! | [`send`] | snapshots as streams, and back |
 //! | [`spa`] | the pool: create, import, sync, export |
 //! | [`verify`] | the full walk of a pool |
 #![cfg_attr(not(test), no_std)]
@@ -31,6 +32,7 @@ pub mod event;
 pub mod metaslab;
 pub mod sa;
 pub mod scan;
+pub mod send;
 pub mod spa;
 pub mod txg;
 pub mod vdev;

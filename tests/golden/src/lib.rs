@@ -14,6 +14,7 @@ pub mod damage;
 pub mod forge;
 pub mod open;
 pub mod snapshot;
+pub mod streams;
 pub mod walk;
 
 use anyhow::{Context, Result, ensure};

@@ -107,7 +107,7 @@ impl Bookmark {
     /// Level of intent log blocks.
     pub const LEVEL_ZIL: i64 = -2;
     /// Block number that stands for an object's spill block.
-    pub const SPILL_BLKID: u64 = u64::MAX;
+    pub const SPILL_BLKID: u64 = u64::MAX - 1;
 
     /// Bookmark of an ordinary block.
     #[must_use]

@@ -50,6 +50,17 @@ impl Storage {
         decode(bp, bytes)
     }
 
+    /// The bytes of a block as they are stored (compressed, of the writer's byte order), verified. Not through the cache.
+    ///
+    /// # Errors
+    /// As [`Self::read`]; `Invalid` for what has no place of its own (holes, embedded blocks).
+    pub fn read_stored(&self, bp: &BlkPtr, bookmark: Bookmark, priority: Priority) -> Result<Abd> {
+        if Key::of(bp).is_none() {
+            return Err(Error::Invalid);
+        }
+        self.read_physical(bp, bookmark, priority)
+    }
+
     /// As [`Self::read`] for several blocks: all that are not cached are under way at once, with one wait.
     pub fn read_many(&self, blocks: &[(BlkPtr, Bookmark)], priority: Priority) -> Vec<Result<ArcBuf>> {
         let mut results = Vec::with_capacity(blocks.len());

@@ -49,6 +49,10 @@ pub(crate) fn to_vfs(e: zfs::Error) -> vfs::Error {
         | zfs::Error::Checksum
         | zfs::Error::Damaged
         | zfs::Error::Suspended
+        | zfs::Error::StreamCut
+        | zfs::Error::StreamDamaged
+        | zfs::Error::NoBase
+        | zfs::Error::Modified
         | zfs::Error::NoLabel
         | zfs::Error::ForeignLabel
         | zfs::Error::MissingVdev

@@ -217,6 +217,10 @@ pub struct Embedded {
 }
 
 /// A record.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "this crate allocates nothing, and records are handled one at a time"
+)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Record {
     /// Start.
