@@ -17,11 +17,19 @@ pub struct ObjsetProperties {
     pub copies: u8,
     /// The property `redundant_metadata`: 0 all, 1 most, 2 some, 3 none.
     pub redundant_metadata: u64,
+    /// The property `special_small_blocks`, bytes.
+    pub small_blocks: u32,
 }
 
 impl Default for ObjsetProperties {
     fn default() -> Self {
-        Self { checksum: Checksum::On, compress: Compression::On, copies: 1, redundant_metadata: 0 }
+        Self {
+            checksum: Checksum::On,
+            compress: Compression::On,
+            copies: 1,
+            redundant_metadata: 0,
+            small_blocks: 0,
+        }
     }
 }
 

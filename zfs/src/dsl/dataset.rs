@@ -111,6 +111,8 @@ pub struct DatasetProperties {
     pub log_bias: u64,
     /// Redundancy of metadata: 0 all, 1 most, 2 some, 3 none.
     pub redundant_metadata: u64,
+    /// File blocks stored in at most this many bytes go to special vdevs.
+    pub special_small_blocks: u32,
     /// 0 hidden, 1 visible, 2 disabled.
     pub snap_dir: u64,
     /// 0 off, 1 on, 2 noauto.
@@ -260,6 +262,7 @@ pub(crate) fn objset_properties(p: &DatasetProperties) -> ObjsetProperties {
         compress: p.compression,
         copies: p.copies,
         redundant_metadata: p.redundant_metadata,
+        small_blocks: p.special_small_blocks,
     }
 }
 

@@ -233,6 +233,7 @@ pub(crate) fn resolve(
         sync: number(Property::Sync)?,
         log_bias: number(Property::LogBias)?,
         redundant_metadata: number(Property::RedundantMetadata)?,
+        special_small_blocks: u32::try_from(number(Property::SpecialSmallBlocks)?).unwrap_or(u32::MAX),
         snap_dir: number(Property::SnapDir)?,
         can_mount: number(Property::CanMount)?,
         mountpoint: mountpoint.text().ok_or(Error::Damaged)?.to_string(),

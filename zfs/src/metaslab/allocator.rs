@@ -1,67 +1,39 @@
 //! The allocator: which vdev, which metaslab.
 //!
-//! Vdevs take turns, each for an aliquot biased by how much freer it is than the others. Within a vdev an allocator
-//! stays in its active metaslab as long as that has room. Copies of a block go to different vdevs, or at least an
-//! eighth of the vdev apart: one damaged region must not take them all.
+//! Vdevs of a class take turns, each for an aliquot biased by how much freer it is than the others. Within a vdev an
+//! allocator stays in its active metaslab as long as that has room. Copies of a block go to different vdevs, or at
+//! least an eighth of the vdev apart: one damaged region must not take them all.
 //!
-//! Several allocators work side by side, each with its own turn and active metaslabs. A block's bookmark chooses the
-//! allocator, so the choice is the same each time.
+//! Several allocators work side by side, each with its own turns and active metaslabs. A block's bookmark chooses the
+//! allocator, so the choice is the same each time. Intent log blocks are allocated by any thread in open context: each
+//! class has a lock of its own in each allocator, so they wait for nobody who writes a transaction group.
 //!
 //! Locks, in this order: an allocator's turn, a group's order, a metaslab. Nothing is read or written under them.
+use super::group::{ALIQUOT, Group, Request};
 use super::log::UnflushedLogs;
-use super::metaslab::{Metaslab, Weight};
-use crate::vdev::{TopInfo, Vdev};
-use crate::zio::Space;
+use super::metaslab::Weight;
+use super::pool::{NR_CLASSES, SpaceClass};
+use crate::vdev::TopInfo;
 use crate::{Error, Result};
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::cmp::Reverse;
-use core::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 use ondisk::blkptr::DVAS_PER_BP;
 use ondisk::{Bookmark, Dva, Txg};
-use rt::Mutex;
+use rt::{Mutex, SpinLock};
 use smallvec::SmallVec;
 
 const RANK_TURN: u16 = 830;
-const RANK_ORDER: u16 = 840;
 const RANK_DIRTY: u16 = 845;
 
-/// Bytes a vdev gets before it is the next one's turn.
-const ALIQUOT: u64 = 2 << 20;
-/// Copies on one vdev are this share of it apart.
-const DISTANCE_SHIFT: u32 = 3;
-/// Metaslabs tried under one order of preference.
-const CANDIDATES_MAX: usize = 64;
 /// Blocks of a file within this many of each other use the same allocator.
 const BLOCKS_PER_ALLOCATOR_SHIFT: u32 = 12;
 
-/// Reserve that keeps a full pool deletable: 1/32, at least 128 MiB or half, at most 128 GiB.
-const SLOP_SHIFT: u32 = 5;
-const SLOP_MIN: u64 = 128 << 20;
-const SLOP_MAX: u64 = 128 << 30;
+/// The vdevs' metaslabs, by number of the vdev.
+pub(crate) type Groups = Arc<[Arc<Group>]>;
 
-/// The metaslabs of a vdev.
-#[derive(Debug)]
-pub(crate) struct Group {
-    pub info: TopInfo,
-    pub metaslabs: Vec<Metaslab>,
-    /// MOS object with the numbers of the space maps, 0 when there is none yet.
-    pub array: AtomicU64,
-    order: Mutex<Order, RANK_ORDER>,
-    allocated: AtomicU64,
-    /// How much more or less than an aliquot is its due.
-    bias: AtomicI64,
-}
-
-/// Metaslabs by preference.
-#[derive(Debug, Default)]
-struct Order {
-    by_weight: BTreeSet<(Reverse<Weight>, u32)>,
-    weights: Vec<Weight>,
-}
-
-/// An allocator's turn.
+/// An allocator's turn in one class.
 #[derive(Debug, Default)]
 struct Turn {
     group: usize,
@@ -76,29 +48,74 @@ pub(crate) type MsId = (u32, u32);
 /// All metaslabs of the pool.
 #[derive(Debug)]
 pub(crate) struct Allocator {
-    pub groups: Vec<Group>,
-    turns: Vec<Mutex<Turn, RANK_TURN>>,
-    vdevs: Arc<[Vdev]>,
+    groups: SpinLock<Groups>,
+    turns: Vec<[Mutex<Turn, RANK_TURN>; NR_CLASSES]>,
     /// Metaslabs touched by each transaction group and not yet written.
     dirty: Mutex<[BTreeSet<MsId>; 4], RANK_DIRTY>,
     /// Metaslabs with space on its way to being allocatable.
     pub waiting: Mutex<BTreeSet<MsId>, RANK_DIRTY>,
-    deferred: AtomicU64,
+    pub(super) deferred: AtomicU64,
 }
 
 impl Allocator {
-    pub(crate) fn new(vdevs: Arc<[Vdev]>, nr_allocators: usize) -> Self {
-        let groups: Vec<Group> = vdevs.iter().map(Group::new).collect();
-        let turn =
-            || Mutex::new(Turn { active: alloc::vec![[None; DVAS_PER_BP]; groups.len()], ..Turn::default() });
+    /// Metaslabs of vdevs whose numbers are their indexes.
+    pub(crate) fn new(vdevs: impl IntoIterator<Item = TopInfo>, nr_allocators: usize) -> Self {
+        let groups: Groups = vdevs.into_iter().map(|info| Arc::new(Group::new(info))).collect();
         Self {
-            turns: (0..nr_allocators.max(1)).map(|_| turn()).collect(),
-            groups,
-            vdevs,
+            turns: (0..nr_allocators.max(1)).map(|_| core::array::from_fn(|_| Mutex::default())).collect(),
+            groups: SpinLock::new(groups),
             dirty: Mutex::default(),
             waiting: Mutex::default(),
             deferred: AtomicU64::new(0),
         }
+    }
+
+    /// The vdevs' metaslabs as they are now.
+    pub(crate) fn groups(&self) -> Groups {
+        self.groups.lock().clone()
+    }
+
+    /// The metaslabs of one vdev.
+    pub(crate) fn group(&self, vdev: u32) -> Option<Arc<Group>> {
+        self.groups.lock().get(vdev as usize).cloned()
+    }
+
+    /// Takes in a new vdev, all of whose space is free, or one that takes the number of a vdev that was removed.
+    ///
+    /// # Errors
+    /// `Invalid` when its number is neither the next nor that of a vdev without space.
+    pub(crate) fn add_group(&self, info: TopInfo) -> Result<()> {
+        let group = Arc::new(Group::new(info));
+        load_empty(&group)?;
+        let mut groups = self.groups();
+        let id = info.id as usize;
+        let mut all: Vec<Arc<Group>> = groups.iter().cloned().collect();
+        if id == all.len() {
+            all.push(group);
+        } else {
+            let old = all.get_mut(id).filter(|old| old.metaslabs.is_empty());
+            *old.ok_or(Error::Invalid)? = group;
+        }
+        groups = all.into();
+        *self.groups.lock() = groups;
+        Ok(())
+    }
+
+    /// A vdev is removed: its number stays taken, its space is gone.
+    ///
+    /// # Errors
+    /// `NotFound`; `Busy` while anything is allocated there or waits.
+    pub(crate) fn remove_group(&self, id: u32) -> Result<()> {
+        let old = self.group(id).ok_or(Error::NotFound)?;
+        let is_waiting = self.waiting.lock().iter().any(|(vdev, _)| *vdev == id);
+        if is_waiting || old.allocated.load(Ordering::Relaxed) != 0 {
+            return Err(Error::Busy);
+        }
+        let info = TopInfo { is_absent: true, is_excluded: true, ..old.info };
+        let mut all: Vec<Arc<Group>> = self.groups().iter().cloned().collect();
+        all[id as usize] = Arc::new(Group::new(info));
+        *self.groups.lock() = all.into();
+        Ok(())
     }
 
     /// Allocates `copies` places for `psize` bytes.
@@ -107,21 +124,35 @@ impl Allocator {
     /// `NoSpace` when no place is long enough; then nothing is allocated.
     pub(crate) fn allocate(
         &self,
+        class: SpaceClass,
         psize: u64,
         copies: usize,
         txg: Txg,
         bookmark: &Bookmark,
     ) -> Result<SmallVec<[Dva; DVAS_PER_BP]>> {
-        let mut turn = self.turns[self.turn_of(bookmark)].lock();
-        let mut dvas: SmallVec<[Dva; DVAS_PER_BP]> = SmallVec::new();
-        for copy in 0..copies.clamp(1, DVAS_PER_BP) {
-            let Some(dva) = self.allocate_copy(&mut turn, psize, copy, txg, &dvas) else {
-                dvas.iter().for_each(|dva| self.untake(dva, txg));
-                return Err(Error::NoSpace);
-            };
-            dvas.push(dva);
+        let groups = self.groups();
+        let index = self.turn_of(bookmark);
+        for &class in class.chain() {
+            if !groups.iter().any(|g| g.serves(class)) {
+                continue;
+            }
+            let mut turn = self.turns[index][class as usize].lock();
+            if turn.active.len() < groups.len() {
+                turn.active.resize(groups.len(), [None; DVAS_PER_BP]);
+            }
+            let mut dvas: SmallVec<[Dva; DVAS_PER_BP]> = SmallVec::new();
+            for copy in 0..copies.clamp(1, DVAS_PER_BP) {
+                let holder = index as u16 + 1;
+                let request = Request { class, asize: 0, txg, others: &dvas, holder };
+                let Some(dva) = self.allocate_copy(&groups, &mut turn, psize, copy, request) else { break };
+                dvas.push(dva);
+            }
+            if dvas.len() == copies.clamp(1, DVAS_PER_BP) {
+                return Ok(dvas);
+            }
+            dvas.iter().for_each(|dva| self.untake(dva, txg));
         }
-        Ok(dvas)
+        Err(Error::NoSpace)
     }
 
     /// Gives back what was allocated for `txg` and is not going to be used.
@@ -129,7 +160,7 @@ impl Allocator {
         if let Ok((group, id)) = self.place(dva.vdev, dva.offset, dva.asize) {
             let metaslab = &group.metaslabs[id as usize];
             if metaslab.state.lock().untake(dva.offset, dva.asize, txg).is_ok() {
-                group.allocated.fetch_sub(dva.asize, Ordering::Relaxed);
+                group.account(id, -dva.asize.cast_signed());
             }
         }
     }
@@ -140,9 +171,12 @@ impl Allocator {
     /// `Damaged` when it lies in no metaslab or is not free.
     pub(crate) fn claim(&self, vdev: u32, offset: u64, asize: u64, txg: Txg) -> Result<()> {
         let (group, id) = self.place(vdev, offset, asize)?;
-        group.metaslabs[id as usize].state.lock().take(offset, asize, txg)?;
-        group.allocated.fetch_add(asize, Ordering::Relaxed);
-        self.dirty.lock()[txg.slot()].insert((vdev, id));
+        let mut state = group.metaslabs[id as usize].state.lock();
+        state.take(offset, asize, txg)?;
+        let is_new = state.mark_dirty(txg);
+        drop(state);
+        group.account(id, asize.cast_signed());
+        self.note_dirty(is_new, txg, (vdev, id));
         Ok(())
     }
 
@@ -152,11 +186,20 @@ impl Allocator {
     /// `Damaged` when it lies in no metaslab or is free already.
     pub(crate) fn free(&self, vdev: u32, offset: u64, asize: u64, txg: Txg) -> Result<()> {
         let (group, id) = self.place(vdev, offset, asize)?;
-        group.metaslabs[id as usize].state.lock().free(offset, asize)?;
-        group.allocated.fetch_sub(asize, Ordering::Relaxed);
+        let mut state = group.metaslabs[id as usize].state.lock();
+        state.free(offset, asize)?;
+        let is_new = state.mark_dirty(txg);
+        drop(state);
+        group.account(id, -asize.cast_signed());
         self.deferred.fetch_add(asize, Ordering::Relaxed);
-        self.dirty.lock()[txg.slot()].insert((vdev, id));
+        self.note_dirty(is_new, txg, (vdev, id));
         Ok(())
+    }
+
+    fn note_dirty(&self, is_new: bool, txg: Txg, id: MsId) {
+        if is_new {
+            self.dirty.lock()[txg.slot()].insert(id);
+        }
     }
 
     /// The metaslabs touched by `txg` since the last call.
@@ -170,7 +213,7 @@ impl Allocator {
         let mut still_waiting = BTreeSet::new();
         let mut result = Ok(());
         for (vdev, id) in waiting {
-            let group = &self.groups[vdev as usize];
+            let Some(group) = self.group(vdev) else { continue };
             let mut state = group.metaslabs[id as usize].state.lock();
             match state.sync_done(txg) {
                 Ok(bytes) => drop(self.deferred.fetch_sub(bytes, Ordering::Relaxed)),
@@ -181,7 +224,7 @@ impl Allocator {
             }
             let weight = state.weight();
             drop(state);
-            group.order.lock().set(id, weight);
+            group.set_weight(id, weight);
         }
         self.waiting.lock().append(&mut still_waiting);
         self.set_biases();
@@ -189,36 +232,16 @@ impl Allocator {
     }
 
     /// Notes what a loaded metaslab offers.
-    pub(crate) fn loaded(&self, vdev: u32, id: u32, weight: Weight) {
-        self.groups[vdev as usize].order.lock().set(id, weight);
+    pub(crate) fn loaded(group: &Group, id: u32, weight: Weight) {
+        group.set_weight(id, weight);
     }
 
     /// Corrects the allocated bytes by what the logs say that the space maps do not yet.
     pub(crate) fn apply_logs(&self, logs: &UnflushedLogs) {
-        for group in &self.groups {
+        for group in self.groups().iter() {
             let (allocated, freed) = logs.sums(group.info.id);
             group.allocated.fetch_add(allocated, Ordering::Relaxed);
             group.allocated.fetch_sub(freed, Ordering::Relaxed);
-        }
-    }
-
-    /// Notes what the space maps say is allocated.
-    pub(crate) fn set_allocated(&self, vdev: u32, bytes: u64) {
-        self.groups[vdev as usize].allocated.store(bytes, Ordering::Relaxed);
-    }
-
-    pub(crate) fn space(&self) -> Space {
-        let groups = || self.groups.iter().filter(|g| !g.info.is_excluded);
-        let size: u64 = groups().map(Group::size).sum();
-        let allocated: u64 = groups().map(|g| g.allocated.load(Ordering::Relaxed)).sum();
-        let deferred = self.deferred.load(Ordering::Relaxed);
-        let slop = (size >> SLOP_SHIFT).min(SLOP_MAX).max((size / 2).min(SLOP_MIN));
-        Space {
-            size,
-            allocated,
-            free: size.saturating_sub(allocated).saturating_sub(deferred),
-            deferred,
-            usable_by_fs: size - slop,
         }
     }
 
@@ -226,8 +249,8 @@ impl Allocator {
     ///
     /// # Errors
     /// `Damaged` when it lies in none, or in two.
-    pub(crate) fn place(&self, vdev: u32, offset: u64, asize: u64) -> Result<(&Group, u32)> {
-        let group = self.groups.get(vdev as usize).ok_or(Error::Damaged)?;
+    pub(crate) fn place(&self, vdev: u32, offset: u64, asize: u64) -> Result<(Arc<Group>, u32)> {
+        let group = self.group(vdev).ok_or(Error::Damaged)?;
         let id = offset >> group.info.metaslab_shift;
         let metaslab = usize::try_from(id).ok().and_then(|id| group.metaslabs.get(id));
         if !metaslab.is_some_and(|m| m.holds(offset, asize)) {
@@ -247,29 +270,26 @@ impl Allocator {
 
     fn allocate_copy(
         &self,
+        groups: &Groups,
         turn: &mut Turn,
         psize: u64,
         copy: usize,
-        txg: Txg,
-        others: &[Dva],
+        request: Request<'_>,
     ) -> Option<Dva> {
-        let nr = self.groups.len();
+        let nr = groups.len();
         // Vdevs without a copy of this block first, beginning with the one whose turn it is.
         let first = turn.group + copy;
-        let by_turn = (0..nr).map(|i| (first + i) % nr);
-        let has_copy = |group: &usize| others.iter().any(|dva| dva.vdev as usize == *group);
+        let by_turn = (0..nr).map(|i| (first + i) % nr).filter(|i| groups[*i].serves(request.class));
+        let has_copy = |group: &usize| request.others.iter().any(|dva| dva.vdev as usize == *group);
         let (repeated, fresh): (SmallVec<[usize; 8]>, SmallVec<[usize; 8]>) = by_turn.partition(has_copy);
         for index in fresh.into_iter().chain(repeated) {
-            let group = &self.groups[index];
-            if group.info.is_excluded || group.metaslabs.is_empty() {
-                continue;
-            }
-            let asize = self.vdevs[index].asize_of(psize);
-            let Some((id, offset)) = group.allocate(&mut turn.active[index][copy], asize, txg, others) else {
+            let group = &groups[index];
+            let asize = group.info.asize_of(psize);
+            let request = Request { asize, ..request };
+            let Some((id, offset, is_new)) = group.allocate(&mut turn.active[index][copy], &request) else {
                 continue;
             };
-            group.allocated.fetch_add(asize, Ordering::Relaxed);
-            self.dirty.lock()[txg.slot()].insert((group.info.id, id));
+            self.note_dirty(is_new, request.txg, (group.info.id, id));
             if copy == 0 {
                 turn.advance(index, nr, asize, group.due());
             }
@@ -279,16 +299,37 @@ impl Allocator {
     }
 
     fn set_biases(&self) {
-        let space = self.space();
-        for group in &self.groups {
-            let size = group.size().max(1);
-            let free = size.saturating_sub(group.allocated.load(Ordering::Relaxed));
-            // Both as shares of 1024.
-            let own = (u128::from(free) * 1024 / u128::from(size)) as i64;
-            let all = (u128::from(space.free) * 1024 / u128::from(space.size.max(1))) as i64;
-            group.bias.store((own - all) * ALIQUOT as i64 / 1024, Ordering::Relaxed);
+        let groups = self.groups();
+        for class in SpaceClass::ALL {
+            let (size, allocated) = self.figures(class);
+            let all = share_of(size.saturating_sub(allocated), size);
+            for group in groups.iter().filter(|g| class != SpaceClass::EmbeddedLog && g.serves(class)) {
+                let (size, allocated) = group.figures(class);
+                let own = share_of(size.saturating_sub(allocated), size);
+                group.bias.store((own - all) * ALIQUOT as i64 / 1024, Ordering::Relaxed);
+            }
         }
     }
+}
+
+/// A part in 1024ths of the whole.
+fn share_of(part: u64, whole: u64) -> i64 {
+    (u128::from(part) * 1024 / u128::from(whole.max(1))) as i64
+}
+
+/// A vdev without space maps: everything is free.
+pub(super) fn load_empty(group: &Group) -> Result<()> {
+    for (id, metaslab) in group.metaslabs.iter().enumerate() {
+        let mut all = super::RangeTree::with_sizes();
+        all.add(metaslab.extent.start, metaslab.extent.size)?;
+        let mut state = metaslab.state.lock();
+        state.load(all)?;
+        let weight = state.weight();
+        drop(state);
+        Allocator::loaded(group, id as u32, weight);
+    }
+    group.choose_embedded_log();
+    Ok(())
 }
 
 impl Turn {
@@ -299,93 +340,6 @@ impl Turn {
         self.bytes += bytes;
         if self.bytes >= due {
             (self.group, self.bytes) = ((group + 1) % nr, 0);
-        }
-    }
-}
-
-impl Group {
-    fn new(vdev: &Vdev) -> Self {
-        let info = *vdev.info();
-        let size = 1u64 << info.metaslab_shift.min(63);
-        let nr = vdev.nr_metaslabs();
-        let metaslabs: Vec<Metaslab> =
-            (0..nr).map(|id| Metaslab::new(id * size, size, info.ashift)).collect();
-        let order =
-            Order { by_weight: BTreeSet::new(), weights: alloc::vec![Weight::default(); metaslabs.len()] };
-        Self {
-            info,
-            metaslabs,
-            array: AtomicU64::new(info.metaslab_array.0),
-            order: Mutex::new(order),
-            allocated: AtomicU64::new(0),
-            bias: AtomicI64::new(0),
-        }
-    }
-
-    pub(crate) fn size(&self) -> u64 {
-        (self.metaslabs.len() as u64) << self.info.metaslab_shift
-    }
-
-    fn due(&self) -> u64 {
-        ALIQUOT.saturating_add_signed(self.bias.load(Ordering::Relaxed)).max(ALIQUOT / 8)
-    }
-
-    fn allocate(&self, active: &mut Option<u32>, asize: u64, txg: Txg, others: &[Dva]) -> Option<(u32, u64)> {
-        let others: SmallVec<[u64; DVAS_PER_BP]> =
-            others.iter().filter(|dva| dva.vdev == self.info.id).map(|dva| dva.offset).collect();
-        // Rather near another copy than nowhere; and better in another metaslab than in the same.
-        let own = self.size();
-        let distances = [own >> DISTANCE_SHIFT, 1 << self.info.metaslab_shift, 0];
-        let distances = if others.is_empty() { &distances[2..] } else { &distances[..] };
-        for &distance in distances {
-            let is_apart = |id: u32| {
-                let start = u64::from(id) << self.info.metaslab_shift;
-                others.iter().all(|&o| {
-                    (o >> self.info.metaslab_shift << self.info.metaslab_shift).abs_diff(start) >= distance
-                })
-            };
-            if let Some(id) = active.filter(|id| is_apart(*id))
-                && let Some(offset) = self.allocate_in(id, asize, txg)
-            {
-                return Some((id, offset));
-            }
-            for id in self.candidates(asize, is_apart) {
-                if let Some(offset) = self.allocate_in(id, asize, txg) {
-                    *active = Some(id);
-                    return Some((id, offset));
-                }
-            }
-        }
-        None
-    }
-
-    fn allocate_in(&self, id: u32, asize: u64, txg: Txg) -> Option<u64> {
-        let metaslab = &self.metaslabs[id as usize];
-        let mut state = metaslab.state.lock();
-        let offset = state.allocate(&metaslab.extent, asize, txg);
-        if offset.is_none() {
-            let weight = state.weight();
-            drop(state);
-            self.order.lock().set(id, weight);
-        }
-        offset
-    }
-
-    /// Metaslabs that may have room, best first.
-    fn candidates(&self, asize: u64, is_wanted: impl Fn(u32) -> bool) -> SmallVec<[u32; 8]> {
-        let order = self.order.lock();
-        let roomy = order.by_weight.iter().take_while(|(Reverse(w), _)| !w.is_too_small_for(asize));
-        roomy.map(|(_, id)| *id).filter(|id| is_wanted(*id)).take(CANDIDATES_MAX).collect()
-    }
-}
-
-impl Order {
-    fn set(&mut self, id: u32, weight: Weight) {
-        let Some(old) = self.weights.get_mut(id as usize) else { return };
-        self.by_weight.remove(&(Reverse(*old), id));
-        *old = weight;
-        if weight != Weight::default() {
-            self.by_weight.insert((Reverse(weight), id));
         }
     }
 }

@@ -3,7 +3,8 @@
 //! A pool that is written has all its metaslabs loaded: memory is proportional to fragmentation, and no allocation ever
 //! has to read an object from inside the syncing of another. A pool that is only read loads the headers, for the
 //! figures.
-use super::allocator::{Allocator, Group};
+use super::allocator::{Allocator, load_empty};
+use super::group::Group;
 use super::log::UnflushedLogs;
 use super::metaslab::MapObject;
 use super::range_tree::RangeTree;
@@ -25,18 +26,7 @@ impl Allocator {
     /// # Errors
     /// `Damaged` never; the signature is that of loading.
     pub(crate) fn init(&self) -> Result<()> {
-        for group in &self.groups {
-            for (id, metaslab) in group.metaslabs.iter().enumerate() {
-                let mut all = RangeTree::with_sizes();
-                all.add(metaslab.extent.start, metaslab.extent.size)?;
-                let mut state = metaslab.state.lock();
-                state.load(all)?;
-                let weight = state.weight();
-                drop(state);
-                self.loaded(group.info.id, id as u32, weight);
-            }
-        }
-        Ok(())
+        self.groups().iter().try_for_each(|group| load_empty(group))
     }
 
     /// Reads the headers of all space maps, and the maps themselves when the pool is going to be written. Before
@@ -45,7 +35,7 @@ impl Allocator {
     /// # Errors
     /// `Damaged` when a map contradicts itself or its header; what reading gives.
     pub(crate) fn load(&self, mos: &dyn MosStore, is_read_only: bool) -> Result<()> {
-        for group in &self.groups {
+        for group in self.groups().iter() {
             let mut allocated = 0u64;
             for id in 0..group.metaslabs.len() as u32 {
                 let map = read_header(mos, group, id)?;
@@ -56,25 +46,14 @@ impl Allocator {
                 allocated += bytes;
                 group.metaslabs[id as usize].state.lock().map = map;
                 if !is_read_only {
-                    self.load_one(mos, group, id, &map)?;
+                    load_one(mos, group, id, &map)?;
                 }
             }
-            self.set_allocated(group.info.id, allocated);
+            group.allocated.store(allocated, Ordering::Relaxed);
+            if !is_read_only {
+                group.choose_embedded_log();
+            }
         }
-        Ok(())
-    }
-
-    fn load_one(&self, mos: &dyn MosStore, group: &Group, id: u32, map: &MapObject) -> Result<()> {
-        let metaslab = &group.metaslabs[id as usize];
-        let free = read_free(mos, group, id, map)?;
-        if metaslab.extent.size - free.bytes() != map.phys.alloc.cast_unsigned() {
-            return Err(Error::Damaged);
-        }
-        let mut state = metaslab.state.lock();
-        state.load(free)?;
-        let weight = state.weight();
-        drop(state);
-        self.loaded(group.info.id, id, weight);
         Ok(())
     }
 
@@ -89,10 +68,10 @@ impl Allocator {
         id: u32,
         logs: &UnflushedLogs,
     ) -> Result<RangeTree> {
-        let group = self.groups.get(vdev as usize).ok_or(Error::NotFound)?;
+        let group = self.group(vdev).ok_or(Error::NotFound)?;
         let metaslab = group.metaslabs.get(id as usize).ok_or(Error::NotFound)?;
-        let map = read_header(mos, group, id)?;
-        let mut free = read_free(mos, group, id, &map)?;
+        let map = read_header(mos, &group, id)?;
+        let mut free = read_free(mos, &group, id, &map)?;
         logs.apply(vdev, id, &metaslab.extent, &mut free)?;
         let mut allocated = RangeTree::new();
         allocated.add(metaslab.extent.start, metaslab.extent.size)?;
@@ -101,6 +80,20 @@ impl Allocator {
         }
         Ok(allocated)
     }
+}
+
+fn load_one(mos: &dyn MosStore, group: &Group, id: u32, map: &MapObject) -> Result<()> {
+    let metaslab = &group.metaslabs[id as usize];
+    let free = read_free(mos, group, id, map)?;
+    if metaslab.extent.size - free.bytes() != map.phys.alloc.cast_unsigned() {
+        return Err(Error::Damaged);
+    }
+    let mut state = metaslab.state.lock();
+    state.load(free)?;
+    let weight = state.weight();
+    drop(state);
+    Allocator::loaded(group, id, weight);
+    Ok(())
 }
 
 /// Number and header of a metaslab's space map.

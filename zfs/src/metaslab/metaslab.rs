@@ -62,6 +62,8 @@ pub(crate) struct MsState {
     pub defer: [RangeTree; TXG_DEFER],
     /// Where the last allocation of each alignment ended: blocks of a size stay together.
     cursors: BTreeMap<u32, u64>,
+    /// The groups in flight that have touched it since it was last written.
+    is_dirty: [bool; TXG_SLOTS],
 }
 
 /// How good a metaslab is to allocate from; greater is better.
@@ -85,6 +87,7 @@ impl Metaslab {
             freed: RangeTree::new(),
             defer: [const { RangeTree::new() }; TXG_DEFER],
             cursors: BTreeMap::new(),
+            is_dirty: [false; TXG_SLOTS],
         };
         Self { extent: Extent { start, size, shift }, state: Mutex::new(state) }
     }
@@ -114,6 +117,16 @@ impl MsState {
         self.allocatable = free;
         self.is_loaded = true;
         Ok(())
+    }
+
+    /// Notes that the group has touched it; true when it had not since it was last written.
+    pub(crate) fn mark_dirty(&mut self, txg: Txg) -> bool {
+        !core::mem::replace(&mut self.is_dirty[txg.slot()], true)
+    }
+
+    /// It is about to be written.
+    pub(crate) fn mark_clean(&mut self, txg: Txg) {
+        self.is_dirty[txg.slot()] = false;
     }
 
     /// Finds and takes `len` bytes for `txg`.

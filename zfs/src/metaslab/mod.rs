@@ -10,11 +10,13 @@
 //!    blocks included: see `sync` for why the passes end.
 //! 3. Allocation depends only on the order of calls: same calls, same places.
 mod allocator;
+mod group;
 mod load;
 mod log;
 #[expect(clippy::module_inception, reason = "the structure has the name of its concept")]
 mod metaslab;
 mod mos;
+mod pool;
 mod range_tree;
 mod space_map;
 mod store;
@@ -22,6 +24,8 @@ mod sync;
 
 pub(crate) use allocator::Allocator;
 pub use log::{LogIndex, UnflushedLogs};
+pub(crate) use pool::BlockTraits;
+pub use pool::SpaceClass;
 pub use range_tree::RangeTree;
 pub use store::{MosStore, NewMapObject};
 

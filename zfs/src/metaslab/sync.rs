@@ -7,7 +7,8 @@
 //! indirect blocks and its dnode; the metaslab array. Once each has its place nothing new is allocated, unless a block
 //! changes its compressed size; from pass 8 on nothing is compressed. Frees of older blocks from pass 2 on are put off to
 //! the next transaction group by the caller, so they do not come here.
-use super::allocator::{Allocator, Group};
+use super::allocator::Allocator;
+use super::group::Group;
 use super::metaslab::{MapObject, MsState};
 use super::space_map::Encoder;
 use super::store::{MosStore, NewMapObject};
@@ -39,7 +40,7 @@ impl Allocator {
     /// # Errors
     /// What making MOS objects gives.
     fn create_arrays(&self, mos: &dyn MosStore, ctx: &SyncCtx) -> Result<()> {
-        for group in &self.groups {
+        for group in self.groups().iter() {
             if group.array.load(Ordering::Relaxed) == 0 && !group.metaslabs.is_empty() {
                 let object = mos.create(ctx, &array_object(group))?;
                 group.array.store(object.0, Ordering::Relaxed);
@@ -54,7 +55,8 @@ impl Allocator {
         let dirty = self.take_dirty(ctx.txg);
         let has_written = !dirty.is_empty();
         for (vdev, id) in dirty {
-            self.sync_one(mos, ctx, format, &self.groups[vdev as usize], id)?;
+            let group = self.group(vdev).ok_or(Error::Invalid)?;
+            sync_one(mos, ctx, format, &group, id)?;
             self.waiting.lock().insert((vdev, id));
         }
         Ok(has_written)
@@ -62,46 +64,40 @@ impl Allocator {
 
     /// Space maps that have a histogram: the feature's reference count.
     pub(crate) fn nr_histograms(&self) -> u64 {
-        let metaslabs = self.groups.iter().flat_map(|g| &g.metaslabs);
+        let groups = self.groups();
+        let metaslabs = groups.iter().flat_map(|g| &g.metaslabs);
         metaslabs.filter(|m| m.state.lock().map.has_histogram).count() as u64
     }
+}
 
-    fn sync_one(
-        &self,
-        mos: &dyn MosStore,
-        ctx: &SyncCtx,
-        format: Format,
-        group: &Group,
-        id: u32,
-    ) -> Result<()> {
-        let metaslab = &group.metaslabs[id as usize];
-        let mut map = metaslab.state.lock().map;
-        if map.object.is_none() {
-            map = create_map(mos, ctx, format, group, id)?;
-            metaslab.state.lock().map = map;
-        }
-        let mut state = metaslab.state.lock();
-        let update = state.take_update(&metaslab.extent, ctx, format)?;
-        let histogram = state.histogram(metaslab.extent.shift);
-        debug_assert!(state.is_loaded, "a pool that is written has all its metaslabs loaded");
-        drop(state);
-        if update.is_condensed {
-            mos.truncate(ctx, map.object)?;
-            map.phys.length = 0;
-            map.phys.alloc = 0;
-        }
-        mos.write(ctx, map.object, map.phys.length, &update.bytes)?;
-        map.phys.length += update.bytes.len() as u64;
-        map.phys.alloc += update.alloc;
-        if map.has_histogram {
-            map.phys.histogram = histogram;
-        }
-        let raw = map.phys.to_raw();
-        let bonus_len = if map.has_histogram { SPACE_MAP_SIZE_V1 } else { SPACE_MAP_SIZE_V0 };
-        mos.set_bonus(ctx, map.object, &zerocopy::IntoBytes::as_bytes(&raw)[..bonus_len])?;
+fn sync_one(mos: &dyn MosStore, ctx: &SyncCtx, format: Format, group: &Group, id: u32) -> Result<()> {
+    let metaslab = &group.metaslabs[id as usize];
+    let mut map = metaslab.state.lock().map;
+    if map.object.is_none() {
+        map = create_map(mos, ctx, format, group, id)?;
         metaslab.state.lock().map = map;
-        Ok(())
     }
+    let mut state = metaslab.state.lock();
+    let update = state.take_update(&metaslab.extent, ctx, format)?;
+    let histogram = state.histogram(metaslab.extent.shift);
+    debug_assert!(state.is_loaded, "a pool that is written has all its metaslabs loaded");
+    drop(state);
+    if update.is_condensed {
+        mos.truncate(ctx, map.object)?;
+        map.phys.length = 0;
+        map.phys.alloc = 0;
+    }
+    mos.write(ctx, map.object, map.phys.length, &update.bytes)?;
+    map.phys.length += update.bytes.len() as u64;
+    map.phys.alloc += update.alloc;
+    if map.has_histogram {
+        map.phys.histogram = histogram;
+    }
+    let raw = map.phys.to_raw();
+    let bonus_len = if map.has_histogram { SPACE_MAP_SIZE_V1 } else { SPACE_MAP_SIZE_V0 };
+    mos.set_bonus(ctx, map.object, &zerocopy::IntoBytes::as_bytes(&raw)[..bonus_len])?;
+    metaslab.state.lock().map = map;
+    Ok(())
 }
 
 impl MsState {
@@ -114,6 +110,7 @@ impl MsState {
     ) -> Result<Update> {
         let v2 = format.contains(Format::SPACEMAP_V2);
         let slot = ctx.txg.slot();
+        self.mark_clean(ctx.txg);
         let is_condensed = ctx.pass == 1 && self.is_loaded && self.should_condense(v2);
         let (length, alloc);
         let mut encoder;

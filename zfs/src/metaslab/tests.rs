@@ -1,6 +1,6 @@
 use super::*;
 use crate::event::EventLog;
-use crate::vdev::{Vdev, VdevKind, VdevSpec, layout};
+use crate::vdev::{AllocClass, TopInfo, Vdev, VdevKind, VdevSpec, layout};
 use crate::zio::{Format, Storage, StorageConfig, SyncCtx};
 use crate::{Error, Result};
 use blockdev_host::MemDisk;
@@ -71,17 +71,22 @@ fn spec(id: u32, size: u64, array: u64) -> VdevSpec {
         asize,
         metaslab_shift: layout::metaslab_shift_for(asize),
         metaslab_array: ObjectId(array),
-        is_log: false,
+        class: AllocClass::Normal,
         is_excluded: false,
         top_zap: ObjectId(0),
         children: Vec::new(),
     }
 }
 
-fn vdevs(sizes: &[u64], arrays: &[u64]) -> Arc<[Vdev]> {
+fn vdevs(sizes: &[u64], arrays: &[u64]) -> Vec<TopInfo> {
     let arrays = arrays.iter().copied().chain(core::iter::repeat(0));
     let specs = sizes.iter().zip(arrays).enumerate().map(|(id, (size, array))| spec(id as u32, *size, array));
-    specs.map(|s| Vdev::open(&s, &EventLog::new()).unwrap()).collect::<Vec<_>>().into()
+    specs.map(|s| *Vdev::open(&s, &EventLog::new()).unwrap().info()).collect()
+}
+
+/// Allocates what every pool has room for.
+fn take(a: &Allocator, psize: u64, copies: usize, txg: u64, blkid: u64) -> Result<Vec<Dva>> {
+    a.allocate(SpaceClass::Normal, psize, copies, Txg(txg), &bookmark(blkid)).map(|dvas| dvas.to_vec())
 }
 
 fn new_allocator(sizes: &[u64]) -> Allocator {
@@ -125,7 +130,7 @@ impl Model {
 
 fn allocated_on_disk(allocator: &Allocator, mos: &FakeMos) -> BTreeMap<u32, RangeTree> {
     let mut out: BTreeMap<u32, RangeTree> = BTreeMap::new();
-    for group in &allocator.groups {
+    for group in allocator.groups().iter() {
         for id in 0..group.metaslabs.len() as u32 {
             let ranges = allocator.allocated_ranges(mos, group.info.id, id, &UnflushedLogs::none()).unwrap();
             let all = out.entry(group.info.id).or_default();
@@ -137,7 +142,7 @@ fn allocated_on_disk(allocator: &Allocator, mos: &FakeMos) -> BTreeMap<u32, Rang
 
 fn check_disk(allocator: &Allocator, mos: &FakeMos, model: &Model) {
     let mut expected: BTreeMap<u32, RangeTree> = BTreeMap::new();
-    for group in &allocator.groups {
+    for group in allocator.groups().iter() {
         expected.insert(group.info.id, RangeTree::new());
     }
     for (&(vdev, start), &len) in &model.used {
@@ -164,7 +169,7 @@ proptest! {
             for (n, &(op, size, copies)) in ops.iter().enumerate() {
                 if op > 0 {
                     let psize = (size + 1) * 4096;
-                    let Ok(dvas) = allocator.allocate(psize, copies, Txg(txg), &bookmark(n as u64)) else { continue };
+                    let Ok(dvas) = take(&allocator, psize, copies, txg, n as u64) else { continue };
                     prop_assert_eq!(dvas.len(), copies);
                     for dva in &dvas {
                         model.check_new(dva, txg);
@@ -189,7 +194,7 @@ proptest! {
             allocator.sync_done(Txg(txg)).unwrap();
             model.freed.retain(|_, (_, since)| *since + 2 >= txg);
             if index % 5 == 4 {
-                let arrays: Vec<u64> = allocator.groups.iter().map(|g| g.array.load(core::sync::atomic::Ordering::Relaxed)).collect();
+                let arrays: Vec<u64> = allocator.groups().iter().map(|g| g.array.load(core::sync::atomic::Ordering::Relaxed)).collect();
                 allocator = Allocator::new(vdevs(&sizes, &arrays), 1);
                 allocator.load(&mos, false).unwrap();
                 model.freed.clear();
@@ -202,11 +207,11 @@ proptest! {
 #[test]
 fn copies_lie_on_different_vdevs_or_far_apart() {
     let two = new_allocator(&[1 << 30, 1 << 30]);
-    let dvas = two.allocate(8192, 2, Txg(4), &bookmark(0)).unwrap();
+    let dvas = take(&two, 8192, 2, 4, 0).unwrap();
     assert_ne!(dvas[0].vdev, dvas[1].vdev);
     let one = new_allocator(&[1 << 30]);
-    let dvas = one.allocate(8192, 3, Txg(4), &bookmark(0)).unwrap();
-    let size = one.groups[0].size();
+    let dvas = take(&one, 8192, 3, 4, 0).unwrap();
+    let size = one.groups()[0].size();
     for (a, b) in [(0, 1), (0, 2), (1, 2)] {
         assert!(dvas[a].offset.abs_diff(dvas[b].offset) >= size / 8 - (1 << 26), "{dvas:?}");
     }
@@ -218,7 +223,7 @@ fn vdevs_take_turns_by_their_free_space() {
     let mut bytes = [0u64; 2];
     let run = |txg: u64, nr: u64, bytes: &mut [u64; 2]| {
         for n in 0..nr {
-            let dva = allocator.allocate(128 << 10, 1, Txg(txg), &bookmark(n)).unwrap()[0];
+            let dva = take(&allocator, 128 << 10, 1, txg, n).unwrap()[0];
             bytes[dva.vdev as usize] += dva.asize;
         }
     };
@@ -226,7 +231,7 @@ fn vdevs_take_turns_by_their_free_space() {
     assert_eq!(bytes[0], bytes[1]);
     // Fill the first one up, then the second one gets more.
     let mos = FakeMos::default();
-    let half = allocator.groups[0].size() / 2;
+    let half = allocator.groups()[0].size() / 2;
     let mut at = half;
     while at < half + (half / 2) {
         allocator.claim(0, at, 1 << 20, Txg(4)).unwrap();
@@ -244,7 +249,7 @@ fn a_full_pool_says_so_and_what_is_freed_comes_back_after_two_more_txgs() {
     let allocator = new_allocator(&[64 << 20]);
     let mos = FakeMos::default();
     let mut dvas = Vec::new();
-    while let Ok(d) = allocator.allocate(128 << 10, 1, Txg(4), &bookmark(0)) {
+    while let Ok(d) = take(&allocator, 128 << 10, 1, 4, 0) {
         dvas.push(d[0]);
     }
     assert_eq!(allocator.space().free, 0);
@@ -253,15 +258,11 @@ fn a_full_pool_says_so_and_what_is_freed_comes_back_after_two_more_txgs() {
     allocator.sync_done(Txg(4)).unwrap();
     allocator.free(0, dvas[7].offset, dvas[7].asize, Txg(5)).unwrap();
     for txg in 5..8 {
-        assert_eq!(
-            allocator.allocate(128 << 10, 1, Txg(txg), &bookmark(0)),
-            Err(Error::NoSpace),
-            "txg {txg}"
-        );
+        assert_eq!(take(&allocator, 128 << 10, 1, txg, 0), Err(Error::NoSpace), "txg {txg}");
         allocator.sync(&mos, &ctx(txg), format()).unwrap();
         allocator.sync_done(Txg(txg)).unwrap();
     }
-    let again = allocator.allocate(128 << 10, 1, Txg(8), &bookmark(0)).unwrap()[0];
+    let again = take(&allocator, 128 << 10, 1, 8, 0).unwrap()[0];
     assert_eq!(again.offset, dvas[7].offset);
 }
 
@@ -269,9 +270,9 @@ fn a_full_pool_says_so_and_what_is_freed_comes_back_after_two_more_txgs() {
 fn a_failed_allocation_of_copies_leaves_nothing_behind() {
     let allocator = new_allocator(&[64 << 20]);
     let size = allocator.space().size;
-    assert_eq!(allocator.allocate(17 << 20, 1, Txg(4), &bookmark(0)), Err(Error::NoSpace));
+    assert_eq!(take(&allocator, 17 << 20, 1, 4, 0), Err(Error::NoSpace));
     let mut nr = 0;
-    while allocator.allocate(12 << 20, 2, Txg(4), &bookmark(0)).is_ok() {
+    while take(&allocator, 12 << 20, 2, 4, 0).is_ok() {
         nr += 1;
     }
     assert_eq!(allocator.space().allocated, nr * (24 << 20));
@@ -285,8 +286,7 @@ fn a_long_map_is_condensed_and_says_the_same() {
     let mut longest = 0;
     let mut keep = Vec::new();
     for txg in 4..200 {
-        let dvas: Vec<Dva> =
-            (0..64).map(|n| allocator.allocate(4096, 1, Txg(txg), &bookmark(n)).unwrap()[0]).collect();
+        let dvas: Vec<Dva> = (0..64).map(|n| take(&allocator, 4096, 1, txg, n).unwrap()[0]).collect();
         keep.push(dvas[0]);
         for dva in &dvas[1..] {
             allocator.free(dva.vdev, dva.offset, dva.asize, Txg(txg)).unwrap();
@@ -305,8 +305,8 @@ fn a_long_map_is_condensed_and_says_the_same() {
 fn histogram_counts_the_free_ranges() {
     let allocator = new_allocator(&[64 << 20]);
     let mos = FakeMos::default();
-    let first = allocator.allocate(4096, 1, Txg(4), &bookmark(0)).unwrap()[0];
-    allocator.allocate(4096, 1, Txg(4), &bookmark(0)).unwrap();
+    let first = take(&allocator, 4096, 1, 4, 0).unwrap()[0];
+    take(&allocator, 4096, 1, 4, 0).unwrap();
     allocator.free(0, first.offset, first.asize, Txg(4)).unwrap();
     allocator.sync(&mos, &ctx(4), format()).unwrap();
     assert_eq!(allocator.nr_histograms(), 1);
@@ -323,9 +323,9 @@ fn histogram_counts_the_free_ranges() {
 fn damaged_maps_are_refused() {
     let allocator = new_allocator(&[64 << 20]);
     let mos = FakeMos::default();
-    allocator.allocate(4096, 1, Txg(4), &bookmark(0)).unwrap();
+    take(&allocator, 4096, 1, 4, 0).unwrap();
     allocator.sync(&mos, &ctx(4), format()).unwrap();
-    let array = allocator.groups[0].array.load(core::sync::atomic::Ordering::Relaxed);
+    let array = allocator.groups()[0].array.load(core::sync::atomic::Ordering::Relaxed);
     let load = || Allocator::new(vdevs(&[64 << 20], &[array]), 1).load(&mos, false);
     load().unwrap();
     let map = mos
@@ -347,4 +347,110 @@ fn damaged_maps_are_refused() {
     poke(8, kept);
     mos.0.lock().unwrap().get_mut(&map).unwrap().bonus[8..16].copy_from_slice(&u64::MAX.to_le_bytes());
     assert_eq!(load(), Err(Error::Damaged), "an absurd length");
+}
+
+fn classed(classes: &[AllocClass], size: u64) -> Allocator {
+    let mut infos = vdevs(&vec![size; classes.len()], &[]);
+    infos.iter_mut().zip(classes).for_each(|(info, class)| info.class = *class);
+    let allocator = Allocator::new(infos, 2);
+    allocator.init().unwrap();
+    allocator
+}
+
+fn vdev_of(a: &Allocator, class: SpaceClass, psize: u64) -> Option<u32> {
+    a.allocate(class, psize, 1, Txg(4), &bookmark(0)).ok().map(|dvas| dvas[0].vdev)
+}
+
+#[test]
+fn each_class_has_its_vdevs_and_normal_ones_to_fall_back_to() {
+    use AllocClass::{Dedup, Log, Normal, Special};
+    let all = classed(&[Normal, Log, Special, Dedup], 64 << 20);
+    for (class, vdev) in
+        [(SpaceClass::Normal, 0), (SpaceClass::Log, 1), (SpaceClass::Special, 2), (SpaceClass::Dedup, 3)]
+    {
+        assert_eq!(vdev_of(&all, class, 4096), Some(vdev), "{class:?}");
+        assert_eq!(all.figures(class).1, 4096, "{class:?}");
+    }
+    let space = all.space();
+    assert_eq!(
+        (space.size, space.allocated),
+        (3 * all.groups()[0].size(), 3 * 4096),
+        "log vdevs hold no data"
+    );
+    // Full classes overflow into the next one, normal data never into theirs.
+    while vdev_of(&all, SpaceClass::Dedup, 128 << 10) == Some(3) {}
+    while vdev_of(&all, SpaceClass::Special, 128 << 10) == Some(2) {}
+    assert_eq!(vdev_of(&all, SpaceClass::Dedup, 128 << 10), Some(0));
+    while vdev_of(&all, SpaceClass::Normal, 128 << 10) == Some(0) {}
+    assert_eq!(vdev_of(&all, SpaceClass::Normal, 128 << 10), None);
+    assert_eq!(vdev_of(&all, SpaceClass::Log, 128 << 10), Some(1));
+}
+
+#[test]
+fn special_vdevs_take_metadata_and_small_blocks() {
+    let block = |kind, level, psize, small_max| BlockTraits { kind, level, psize, small_max };
+    let data = |psize, small| block(DmuType::PLAIN_FILE_CONTENTS, 0, psize, small);
+    let plain = classed(&[AllocClass::Normal], 64 << 20);
+    assert_eq!(plain.class_of(&block(DmuType::DNODE, 0, 4096, 0)), SpaceClass::Normal);
+    let a = classed(&[AllocClass::Normal, AllocClass::Special], 64 << 20);
+    assert_eq!(a.class_of(&block(DmuType::DNODE, 0, 4096, 0)), SpaceClass::Special);
+    assert_eq!(a.class_of(&block(DmuType::PLAIN_FILE_CONTENTS, 1, 4096, 0)), SpaceClass::Special);
+    assert_eq!(a.class_of(&data(4096, 0)), SpaceClass::Normal);
+    assert_eq!(a.class_of(&data(4096, 4096)), SpaceClass::Special);
+    assert_eq!(a.class_of(&data(8192, 4096)), SpaceClass::Normal);
+    // The last quarter is the metadata's.
+    while a.figures(SpaceClass::Special).1 < a.figures(SpaceClass::Special).0 / 4 * 3 {
+        assert_eq!(vdev_of(&a, SpaceClass::Special, 128 << 10), Some(1));
+    }
+    assert_eq!(a.class_of(&data(4096, 4096)), SpaceClass::Normal);
+    assert_eq!(a.class_of(&block(DmuType::DNODE, 0, 4096, 0)), SpaceClass::Special);
+}
+
+#[test]
+fn a_large_vdev_keeps_a_metaslab_for_logs() {
+    let a = new_allocator(&[40 << 30]);
+    let kept = a.groups()[0].embedded_log().expect("more than 64 metaslabs");
+    let dva = a.allocate(SpaceClass::Log, 8192, 1, Txg(4), &bookmark(0)).unwrap()[0];
+    assert_eq!(dva.offset >> a.groups()[0].info.metaslab_shift, u64::from(kept));
+    let (size, allocated) = a.figures(SpaceClass::EmbeddedLog);
+    assert_eq!((size, allocated), (1 << a.groups()[0].info.metaslab_shift, 8192));
+    while let Ok(dvas) = take(&a, 16 << 20, 1, 4, 0) {
+        assert_ne!(dvas[0].offset >> a.groups()[0].info.metaslab_shift, u64::from(kept));
+    }
+    a.untake(&dva, Txg(4));
+    assert_eq!(a.figures(SpaceClass::EmbeddedLog).1, 0);
+    assert_eq!(new_allocator(&[64 << 20]).groups()[0].embedded_log(), None);
+}
+
+#[test]
+fn vdevs_come_and_go() {
+    let a = new_allocator(&[64 << 20]);
+    let mut new = vdevs(&[64 << 20, 64 << 20], &[])[1];
+    new.class = AllocClass::Log;
+    a.add_group(new).unwrap();
+    assert_eq!(a.add_group(new), Err(Error::Invalid));
+    let dva = a.allocate(SpaceClass::Log, 4096, 1, Txg(4), &bookmark(0)).unwrap()[0];
+    assert_eq!(dva.vdev, 1);
+    assert_eq!(a.remove_group(1), Err(Error::Busy));
+    a.untake(&dva, Txg(4));
+    a.remove_group(1).unwrap();
+    assert_eq!(vdev_of(&a, SpaceClass::Log, 4096), Some(0));
+    a.add_group(new).unwrap();
+    assert_eq!(vdev_of(&a, SpaceClass::Log, 4096), Some(1));
+}
+
+#[test]
+fn allocators_keep_out_of_each_others_metaslabs() {
+    let a = Allocator::new(vdevs(&[1 << 30], &[]), 2);
+    a.init().unwrap();
+    let mut metaslabs: Vec<u64> = (0..64)
+        .map(|object| {
+            let bookmark = Bookmark::new(1, ObjectId(object), 0, 0);
+            let dva = a.allocate(SpaceClass::Normal, 4096, 1, Txg(4), &bookmark).unwrap()[0];
+            dva.offset >> a.groups()[0].info.metaslab_shift
+        })
+        .collect();
+    metaslabs.sort_unstable();
+    metaslabs.dedup();
+    assert_eq!(metaslabs.len(), 2);
 }

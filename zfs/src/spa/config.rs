@@ -4,7 +4,7 @@
 //! OpenZFS writes them, and pairs of a foreign pool that this build does not know are kept as they are.
 use super::new_vdev::NewTop;
 use super::spec::PoolSpec;
-use crate::vdev::{VdevKind, VdevSpec, layout};
+use crate::vdev::{AllocClass, VdevKind, VdevSpec, layout};
 use crate::{Error, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -209,14 +209,19 @@ pub(crate) fn open_top(vdev: &NvList, devices: &Devices) -> Result<VdevSpec> {
     if !is_absent && !(layout::ASHIFT_MIN..=layout::ASHIFT_MAX).contains(&ashift) {
         return Err(Error::Damaged);
     }
-    let is_biased = vdev.get_str("alloc_bias").is_some();
+    // OpenZFS keeps the bias in the vdev's ZAP; only what a split pool's configuration says may be here too.
+    let class = match vdev.get_str("alloc_bias").and_then(AllocClass::from_name) {
+        _ if number("is_log") == 1 => AllocClass::Log,
+        Some(class) => class,
+        None => AllocClass::Normal,
+    };
     Ok(VdevSpec {
         ashift,
         asize: number("asize"),
         metaslab_shift: small("metaslab_shift")?,
         metaslab_array: ObjectId(number("metaslab_array")),
-        is_log: number("is_log") == 1,
-        is_excluded: is_biased || number("removing") == 1,
+        class,
+        is_excluded: number("removing") == 1,
         top_zap: ObjectId(number(VDEV_ZAPS[1])),
         ..spec
     })
@@ -267,7 +272,7 @@ fn open_vdev(vdev: &NvList, devices: &Devices, depth: usize) -> Result<VdevSpec>
         asize: 0,
         metaslab_shift: 0,
         metaslab_array: ObjectId(0),
-        is_log: false,
+        class: AllocClass::Normal,
         is_excluded: false,
         top_zap: ObjectId(0),
         children,

@@ -3,7 +3,6 @@
 //! There is no special path that lays out a pool: an empty one is put together in memory, and its first transaction
 //! group, written like any other, holds everything there is. Until that group's uberblock is written the devices have
 //! no valid label, so a crash leaves no pool rather than half of one.
-use super::config;
 use super::environment::Environment;
 use super::mos::Mos;
 use super::mos_hooks::MosHooks;
@@ -11,11 +10,12 @@ use super::new_vdev::NewTop;
 use super::spec::{PoolSpec, TopSpec};
 use super::sync::{Tasks, When};
 use super::{Spa, State, features, history, label};
+use super::{bias, config};
 use crate::dmu::{DmuTx, NewObject, Objset, ObjsetConfig, ObjsetProperties};
 use crate::dsl::{bpobj, create as dsl_create, names as dsl_names, props};
 use crate::event::EventLog;
 use crate::txg::{TxgConfig, Txgs};
-use crate::vdev::{VdevSpec as OpenVdev, layout};
+use crate::vdev::{AllocClass, VdevSpec as OpenVdev, layout};
 use crate::zap::{Zap, ZapOptions};
 use crate::zio::{Format, Storage, StorageConfig, SyncCtx};
 use crate::{Error, Result};
@@ -266,6 +266,8 @@ impl Spa {
                 *place = mos.create_zap(tx, DmuType::OTN_ZAP_METADATA, DmuType::NONE, 0)?;
                 mos.zap_add(tx, map, &alloc::format!("{:x}", place.0), place.0)?;
             }
+            let class = self.storage.vdevs().get(index).map_or(AllocClass::Normal, |v| v.info().class);
+            bias::write(mos, tx, vdev.zap(), class)?;
             config::set_top(&mut self.config.lock(), index, vdev.config(index as u64, tx.txg().0))?;
         }
         Ok(())

@@ -38,7 +38,8 @@ pub const fn support(feature: Feature) -> Support {
         | F::ProjectQuota
         | F::SpacemapV2
         | F::VdevZapsV2
-        | F::HeadErrlog => Support::Write,
+        | F::HeadErrlog
+        | F::AllocationClasses => Support::Write,
         // Read as it is; what we write to such a dataset is compressed by what is built in.
         F::ZstdCompress => Support::Write,
         // Held by objects that only their own commands change: everything else may be written beside them.
@@ -55,7 +56,6 @@ pub const fn support(feature: Feature) -> Support {
         | F::PhysicalRewrite
         | F::LogSpacemap
         | F::ZpoolCheckpoint
-        | F::AllocationClasses
         | F::ResilverDefer
         | F::DeviceRebuild
         | F::Livelist
@@ -121,8 +121,13 @@ const GRUB2: &[Feature] = &[
 ];
 
 /// What a full pool has beyond those.
-const FULL_MORE: &[Feature] =
-    &[Feature::LargeDnode, Feature::UserobjAccounting, Feature::ProjectQuota, Feature::SpacemapV2];
+const FULL_MORE: &[Feature] = &[
+    Feature::LargeDnode,
+    Feature::UserobjAccounting,
+    Feature::ProjectQuota,
+    Feature::SpacemapV2,
+    Feature::AllocationClasses,
+];
 
 impl Compatibility {
     /// The value of the pool property `compatibility`, if it is one of the named sets.

@@ -6,7 +6,6 @@
 //! ```
 //!
 //! Everything up to the last step only reads: an import that fails has changed nothing.
-use super::config;
 use super::create::{because, format_of};
 use super::environment::Environment;
 use super::feature::{Support, support};
@@ -17,11 +16,12 @@ use super::spec::{ImportOptions, PoolName};
 use super::sync::Tasks;
 use super::traverse::{Visitor, Walk};
 use super::{DeferredFrees, LabelSummary, Spa, State, features, space_maps};
+use super::{bias, config};
 use crate::dmu::{Objset, ObjsetConfig, ObjsetProperties};
 use crate::dsl::{bpobj, dir, freeing, names as dsl_names};
 use crate::event::{Event, EventLog};
 use crate::txg::{TxgConfig, Txgs};
-use crate::vdev::{VdevKind, VdevSpec};
+use crate::vdev::{AllocClass, VdevKind, VdevSpec};
 use crate::zio::{Storage, StorageConfig};
 use crate::{Error, Result};
 use alloc::collections::BTreeMap;
@@ -242,7 +242,7 @@ fn absent(id: u32) -> VdevSpec {
         asize: 0,
         metaslab_shift: 0,
         metaslab_array: ObjectId(0),
-        is_log: false,
+        class: AllocClass::Normal,
         is_excluded: true,
         top_zap: ObjectId(0),
         children: Vec::new(),
@@ -349,7 +349,7 @@ fn open(
     let name = found.config.get_str("name").or(trusted.get_str("name")).ok_or(Error::Damaged)?.to_string();
     trusted.set("name", nvpair::NvValue::String(name.clone().into_bytes()));
     let devices = devices_of(found);
-    let tops: Vec<VdevSpec> =
+    let mut tops: Vec<VdevSpec> =
         config::tops(&trusted)?.iter().map(|top| config::open_top(top, &devices)).collect::<Result<_>>()?;
     let mut reason = read_only_reason(options, &tops, &devices);
     // One look at the pool without the right to write decides whether it may be written.
@@ -365,7 +365,11 @@ fn open(
         events.post(Event::ForcedReadOnly { reason: reason.clone() });
     }
     let is_read_only = reason.is_some();
-    let storage = if is_read_only { storage } else { open_storage(&tops, false, Some(options), &events)? };
+    let has_classes = bias::read_all(&mos, &mut tops)?;
+    let storage = match is_read_only && !has_classes {
+        true => storage,
+        false => open_storage(&tops, is_read_only, Some(options), &events)?,
+    };
     let (mos, mos_hooks) = open_mos(&storage, &txgs, &uberblock, &name, is_read_only)?;
     mos.load()?;
     set_salt(&mos, &storage)?;

@@ -9,6 +9,7 @@
 //! | `label`, `config` | what lies on the devices outside the tree: labels, uberblocks, the vdev tree |
 //! | `new_vdev` | vdevs that are being made |
 //! | `create`, `import` | how a pool comes to be open |
+//! | `bias` | what top-level vdevs are for |
 //! | `sync` | one transaction group to disk |
 //! | `commands` | what is done to pools and datasets |
 //! | `snapshots` | what is done to snapshots |
@@ -19,6 +20,7 @@
 //! Invariants: everything that changes the MOS runs in the sync thread (as part of a transaction group, or as a task
 //! that a command left for it), so MOS objects need no transaction of their own and no lock is shared with
 //! commands that wait. After a failed write nothing is acknowledged any more.
+pub(crate) mod bias;
 mod commands;
 mod config;
 mod create;

@@ -112,6 +112,11 @@ impl NewTop {
         self.leaves.iter_mut().map(|leaf| &mut leaf.zap).chain([&mut self.zap])
     }
 
+    /// Its ZAP, once it has one.
+    pub(crate) fn zap(&self) -> ObjectId {
+        self.zap
+    }
+
     /// As a vdev to open.
     ///
     /// # Errors
@@ -138,8 +143,7 @@ impl NewTop {
             asize: self.asize,
             metaslab_shift: self.metaslab_shift,
             metaslab_array: self.metaslab_array,
-            is_log: self.purpose == Purpose::Log,
-            is_excluded: self.purpose != Purpose::Data,
+            class: self.purpose.class(),
             children: leaves,
             ..OpenVdev::new(kind, id, self.guid)
         })

@@ -2,6 +2,7 @@
 use super::feature::Compatibility;
 use crate::dsl::{Property, PropertyValue};
 use crate::event::EventLog;
+use crate::vdev::AllocClass;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -69,6 +70,18 @@ pub enum Purpose {
     Dedup,
     /// Its devices wait to replace others: no vdev yet.
     Spare,
+}
+
+impl Purpose {
+    /// The class of a vdev with this purpose.
+    pub fn class(self) -> AllocClass {
+        match self {
+            Self::Data | Self::Spare => AllocClass::Normal,
+            Self::Log => AllocClass::Log,
+            Self::Special => AllocClass::Special,
+            Self::Dedup => AllocClass::Dedup,
+        }
+    }
 }
 
 /// A new top-level vdev.

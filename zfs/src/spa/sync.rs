@@ -320,10 +320,8 @@ impl Spa {
     /// Tells open datasets what they may still write.
     pub(super) fn refresh_available(&self) -> Result<()> {
         let space = self.storage.space();
-        let slop = space.size.saturating_sub(space.usable_by_fs);
-        let pool_free = space.free.saturating_add(space.deferred).saturating_sub(slop);
         for dataset in self.open_datasets() {
-            book::refresh_available(&self.mos, &dataset, space.usable_by_fs, pool_free)?;
+            book::refresh_available(&self.mos, &dataset, space.usable_by_fs, space.free_for_fs)?;
         }
         Ok(())
     }

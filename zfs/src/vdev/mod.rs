@@ -10,6 +10,7 @@
 //! 2. A flush covers every write completed before it on every leaf written since its last flush; the uberblock may name
 //!    only what was flushed, or a power cut leaves a tree with missing blocks.
 //! 3. No lock is held while a device's `submit` or a completion runs: both may run the other.
+mod class;
 pub mod layout;
 mod leaf;
 mod mirror;
@@ -20,6 +21,7 @@ mod spec;
 mod top;
 mod wait;
 
+pub use class::AllocClass;
 pub use leaf::Leaf;
 pub use priority::Priority;
 pub use spec::{VdevKind, VdevSpec};

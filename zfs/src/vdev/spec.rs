@@ -1,4 +1,5 @@
 //! The vdev tree as the pool's configuration describes it, with its opened devices.
+use super::class::AllocClass;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use blockdev::BlockDevice;
@@ -41,10 +42,9 @@ pub struct VdevSpec {
     pub metaslab_shift: u8,
     /// MOS object with the space maps' numbers, [`ObjectId`] 0 when there is none yet (top-level vdevs).
     pub metaslab_array: ObjectId,
-    /// Holds intent logs only (top-level vdevs).
-    pub is_log: bool,
-    /// Nothing new is allocated here: log, special and dedup vdevs until those classes exist, and vdevs being
-    /// removed (top-level vdevs).
+    /// What its space is for (top-level vdevs).
+    pub class: AllocClass,
+    /// Nothing new is allocated here: vdevs being removed (top-level vdevs).
     pub is_excluded: bool,
     /// The vdev ZAP of a top-level vdev, 0 without.
     pub top_zap: ObjectId,
@@ -64,7 +64,7 @@ impl VdevSpec {
             asize: 0,
             metaslab_shift: 0,
             metaslab_array: ObjectId(0),
-            is_log: false,
+            class: AllocClass::Normal,
             is_excluded: false,
             top_zap: ObjectId(0),
             children: Vec::new(),

@@ -3,6 +3,7 @@
 //! A read names an *attempt*: the `n`th independent way to get the same bytes (the `n`th side of a mirror, the `n`th
 //! set of columns of a raidz). The zio layer checks the checksum, tries the next attempt when it is wrong, and asks
 //! for the repair of the attempts that failed: so no vdev needs to know checksums.
+use super::class::AllocClass;
 use super::layout::DATA_START;
 use super::leaf::Leaf;
 use super::mirror::Mirror;
@@ -53,11 +54,6 @@ pub trait TopVdev: Send + Sync + fmt::Debug {
     /// The devices below.
     fn leaves(&self) -> &[Arc<Leaf>];
 
-    /// Bytes to allocate for a block of `psize` bytes.
-    fn asize_of(&self, psize: u64, ashift: u8) -> u64 {
-        psize.next_multiple_of(1 << ashift)
-    }
-
     /// Ways to read a range, at least 1.
     fn nr_attempts(&self) -> usize;
 
@@ -94,6 +90,14 @@ pub struct TopInfo {
     pub metaslab_array: ObjectId,
     /// Vdev ZAP, 0 without.
     pub top_zap: ObjectId,
+    /// What its space is for.
+    pub class: AllocClass,
+    /// Children of a raidz, else 1.
+    pub nr_columns: u8,
+    /// Parity columns of a raidz, else 0.
+    pub nr_parity: u8,
+    /// It has no space at all: a hole, or a vdev whose devices were not found.
+    pub is_absent: bool,
     /// Nothing new is allocated here.
     pub is_excluded: bool,
 }
@@ -115,6 +119,13 @@ impl Vdev {
     /// `Unsupported` for kinds not implemented; `Invalid` when the description contradicts itself; `MissingVdev` when
     /// the device is smaller than the vdev.
     pub(crate) fn open(spec: &VdevSpec, events: &EventLog) -> Result<Self> {
+        let is_absent = matches!(spec.kind, VdevKind::Hole | VdevKind::Missing);
+        let (nr_columns, nr_parity) = match spec.kind {
+            VdevKind::RaidZ { nparity } => {
+                (u8::try_from(spec.children.len()).map_err(|_| Error::Invalid)?, nparity)
+            }
+            _ => (1, 0),
+        };
         let info = TopInfo {
             id: spec.id,
             guid: spec.guid,
@@ -123,9 +134,12 @@ impl Vdev {
             metaslab_shift: spec.metaslab_shift,
             metaslab_array: spec.metaslab_array,
             top_zap: spec.top_zap,
-            is_excluded: spec.is_excluded || spec.is_log,
+            class: spec.class,
+            nr_columns,
+            nr_parity,
+            is_absent,
+            is_excluded: spec.is_excluded,
         };
-        let is_absent = matches!(spec.kind, VdevKind::Hole | VdevKind::Missing);
         if !is_absent {
             let is_sane = (super::layout::ASHIFT_MIN..=super::layout::ASHIFT_MAX).contains(&info.ashift)
                 && info.metaslab_shift >= info.ashift
@@ -171,7 +185,7 @@ impl Vdev {
 
     /// Bytes to allocate for a block of `psize` bytes.
     pub fn asize_of(&self, psize: u64) -> u64 {
-        self.io.asize_of(psize, self.info.ashift)
+        self.info.asize_of(psize)
     }
 
     /// Whether devices are absent that belong to it. Such a vdev may be read, as far as its redundancy goes; it must
@@ -182,10 +196,7 @@ impl Vdev {
 
     /// Metaslabs that fit.
     pub fn nr_metaslabs(&self) -> u64 {
-        match self.kind {
-            VdevKind::Hole | VdevKind::Missing => 0,
-            _ => self.info.asize >> self.info.metaslab_shift,
-        }
+        self.info.nr_metaslabs()
     }
 }
 

@@ -4,6 +4,7 @@
 //! without compression; what they hold together is what the block pointer's own checksum covers.
 use super::batch::SyncCtx;
 use super::storage::Storage;
+use crate::metaslab::SpaceClass;
 use crate::vdev::Priority;
 use crate::{Error, Result};
 use abd::{Abd, AbdMut};
@@ -15,6 +16,14 @@ use smallvec::SmallVec;
 
 /// Deepest nesting followed: 3 pieces a level reach the smallest from the largest block in ten.
 const DEPTH_MAX: usize = 12;
+
+/// For whom places are wanted.
+pub(super) struct PlanFor {
+    pub class: SpaceClass,
+    pub copies: usize,
+    pub txg: Txg,
+    pub bookmark: Bookmark,
+}
 
 /// Where a block's bytes are going to lie.
 pub(super) enum Plan {
@@ -116,17 +125,20 @@ impl Storage {
     ///
     /// # Errors
     /// `NoSpace`.
-    pub(super) fn plan(&self, len: usize, copies: usize, txg: Txg, bookmark: &Bookmark) -> Result<Plan> {
-        match self.allocator.allocate(len as u64, copies, txg, bookmark) {
+    pub(super) fn plan(&self, block: &PlanFor, len: usize) -> Result<Plan> {
+        let PlanFor { class, copies, txg, bookmark } = block;
+        match self.allocator.allocate(*class, len as u64, *copies, *txg, bookmark) {
             Ok(dvas) => Ok(Plan::Whole(dvas)),
-            Err(Error::NoSpace) if len > self.min_alloc() => self.plan_gang(len, copies, txg, bookmark),
+            Err(Error::NoSpace) if len > self.min_alloc() => self.plan_gang(block, len),
             Err(e) => Err(e),
         }
     }
 
-    fn plan_gang(&self, len: usize, copies: usize, txg: Txg, bookmark: &Bookmark) -> Result<Plan> {
+    fn plan_gang(&self, block: &PlanFor, len: usize) -> Result<Plan> {
+        let PlanFor { class, copies, txg, bookmark } = block;
         let header_copies = (copies + 1).min(DVAS_PER_BP);
-        let header = self.allocator.allocate(GANG_HEADER_SIZE as u64, header_copies, txg, bookmark)?;
+        let header =
+            self.allocator.allocate(*class, GANG_HEADER_SIZE as u64, header_copies, *txg, bookmark)?;
         let mut pieces = Vec::new();
         let mut left = len;
         for nr_left in (1..=GANG_CHILDREN).rev() {
@@ -134,10 +146,10 @@ impl Storage {
                 break;
             }
             let piece = left.div_ceil(nr_left).next_multiple_of(self.min_alloc()).min(left);
-            match self.plan(piece, copies, txg, bookmark) {
+            match self.plan(block, piece) {
                 Ok(plan) => pieces.push((piece, plan)),
                 Err(e) => {
-                    self.abandon(&Plan::Gang { header, pieces }, txg);
+                    self.abandon(&Plan::Gang { header, pieces }, *txg);
                     return Err(e);
                 }
             }

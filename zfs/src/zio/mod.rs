@@ -14,6 +14,7 @@ mod check;
 mod decode;
 mod gang;
 mod in_flight;
+mod log_block;
 mod physical;
 mod policy;
 mod prepare;

@@ -21,6 +21,8 @@ pub struct WritePolicy {
     pub copies: u8,
     /// The block pointer's fill count.
     pub fill: u64,
+    /// File blocks stored in at most this many bytes go to special vdevs (`special_small_blocks`).
+    pub small_max: u32,
     /// Sync pass, see [`PASS_DONT_COMPRESS`].
     pub pass: u32,
 }
@@ -29,6 +31,6 @@ impl WritePolicy {
     /// For metadata: fletcher-4, compressed.
     pub const fn metadata(kind: DmuType, level: u8, copies: u8, fill: u64, pass: u32) -> Self {
         let (checksum, compress) = (Checksum::Fletcher4, Compression::On);
-        Self { kind, level, checksum, compress, copies, fill, pass }
+        Self { kind, level, checksum, compress, copies, fill, small_max: 0, pass }
     }
 }

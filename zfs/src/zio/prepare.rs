@@ -19,6 +19,7 @@ pub struct Prepared {
     pub(super) copies: u8,
     pub(super) fill: u64,
     pub(super) lsize: u32,
+    pub(super) small_max: u32,
     pub(super) checksum: Checksum,
     pub(super) form: Form,
 }
@@ -72,8 +73,8 @@ impl Storage {
         } else {
             self.store(data, policy, compression, checksum)?
         };
-        let WritePolicy { kind, level, copies, fill, .. } = *policy;
-        Ok(Prepared { kind, level, copies, fill, lsize, checksum, form })
+        let WritePolicy { kind, level, copies, fill, small_max, .. } = *policy;
+        Ok(Prepared { kind, level, copies, fill, lsize, small_max, checksum, form })
     }
 
     fn compression_of(&self, policy: &WritePolicy) -> Compression {

@@ -3,9 +3,9 @@ use super::batch::{SyncCtx, WriteBatch};
 use super::in_flight::InFlight;
 use crate::arc::ArcCache;
 use crate::event::EventLog;
-use crate::metaslab::{Allocator, MosStore, RangeTree, UnflushedLogs};
+use crate::metaslab::{Allocator, MosStore, RangeTree, SpaceClass, UnflushedLogs};
 use crate::vdev::layout::ASHIFT_MIN;
-use crate::vdev::{IoGroup, Leaf, Vdev, VdevKind, VdevSpec};
+use crate::vdev::{AllocClass, IoGroup, Leaf, TopInfo, Vdev, VdevKind, VdevSpec};
 use crate::{Error, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -60,8 +60,11 @@ pub struct Space {
     pub free: u64,
     /// Freed, but not yet allocatable.
     pub deferred: u64,
-    /// What file systems may use in total: the size less the slop that keeps a full pool deletable.
+    /// What file systems may use in total: the normal class' size less the slop that keeps a full pool deletable.
+    /// Here and in the next figure parity is not counted.
     pub usable_by_fs: u64,
+    /// What of that is neither allocated nor part of the slop; what waits to become allocatable counts.
+    pub free_for_fs: u64,
 }
 
 /// The pool's blocks.
@@ -98,7 +101,7 @@ impl Storage {
         let min_ashift = present.map(|v| v.info().ashift).min();
         Ok(Arc::new(Self {
             in_flight: Arc::new(InFlight::new(vdevs.clone())),
-            allocator: Allocator::new(vdevs.clone(), config.nr_allocators),
+            allocator: Allocator::new(vdevs.iter().map(|v| *v.info()), config.nr_allocators),
             prefetching: Arc::default(),
             io_bytes_max: (config.arc_target >> IO_SHARE_SHIFT).clamp(IO_BYTES_MIN, IO_BYTES_MAX),
             min_alloc: 1 << min_ashift.unwrap_or(ASHIFT_MIN),
@@ -240,6 +243,39 @@ impl Storage {
     /// The pool's space.
     pub fn space(&self) -> Space {
         self.allocator.space()
+    }
+
+    /// Size and allocated bytes of a part of the pool's space.
+    pub fn space_of(&self, class: SpaceClass) -> (u64, u64) {
+        self.allocator.figures(class)
+    }
+
+    /// A vdev was added (all of its space is free), or takes the number of one that was removed.
+    ///
+    /// # Errors
+    /// `Invalid` when its number is neither the next nor that of a vdev without space.
+    pub fn add_space(&self, info: TopInfo) -> Result<()> {
+        self.allocator.add_group(info)
+    }
+
+    /// A vdev is removed.
+    ///
+    /// # Errors
+    /// `Busy` while anything is allocated on it or freed space there waits.
+    pub fn remove_space(&self, vdev: u32) -> Result<()> {
+        self.allocator.remove_group(vdev)
+    }
+
+    /// Says whether anything new may be put on a vdev.
+    pub fn set_excluded(&self, vdev: u32, is_excluded: bool) {
+        if let Some(group) = self.allocator.group(vdev) {
+            group.set_excluded(is_excluded);
+        }
+    }
+
+    /// Whether a vdev holds intent logs only.
+    pub fn is_log_vdev(&self, vdev: u32) -> bool {
+        self.allocator.group(vdev).is_some_and(|g| g.info.class == AllocClass::Log)
     }
 
     /// What a metaslab's space map on disk, with the logs not yet in it, says is allocated.

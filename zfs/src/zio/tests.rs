@@ -1,7 +1,7 @@
 use super::*;
 use crate::Error;
 use crate::event::{Event, EventLog};
-use crate::vdev::{Priority, VdevKind, VdevSpec, layout};
+use crate::vdev::{AllocClass, Priority, VdevKind, VdevSpec, layout};
 use abd::Abd;
 use blockdev::{BlockDevice, Op};
 use blockdev_host::MemDisk;
@@ -31,7 +31,7 @@ fn leaf(id: u32, disk: &Arc<MemDisk>, ashift: u8) -> VdevSpec {
         asize,
         metaslab_shift: layout::metaslab_shift_for(asize),
         metaslab_array: ObjectId(0),
-        is_log: false,
+        class: AllocClass::Normal,
         is_excluded: false,
         top_zap: ObjectId(0),
         children: Vec::new(),
@@ -69,6 +69,7 @@ pub(super) fn data_policy() -> WritePolicy {
         compress: Compression::On,
         copies: 1,
         fill: 1,
+        small_max: 0,
         pass: 1,
     }
 }

@@ -1,10 +1,12 @@
 //! Issuing prepared blocks, and freeing.
 use super::batch::SyncCtx;
+use super::gang::PlanFor;
 use super::physical::pad;
 use super::policy::PASS_REWRITE;
 use super::prepare::{Form, Prepared};
 use super::storage::{Format, Storage};
 use crate::event::Event;
+use crate::metaslab::BlockTraits;
 use crate::vdev::{Priority, WriteIo};
 use crate::{Error, Result};
 use abd::Abd;
@@ -26,7 +28,7 @@ impl Storage {
         if self.is_read_only {
             return Err(Error::ReadOnly);
         }
-        let Prepared { kind, level, copies, fill, lsize, checksum, form } = block;
+        let Prepared { kind, level, copies, fill, lsize, small_max, checksum, form } = block;
         let (data, compression, digest) = match form {
             Form::Hole => return Ok(self.hole(ctx, old, kind, level, lsize)),
             Form::Embedded { payload, compression } => {
@@ -43,7 +45,10 @@ impl Storage {
             self.arc.forget(old);
             dvas
         } else {
-            let plan = self.plan(data.len(), copies, ctx.txg, &bookmark)?;
+            let psize = data.len() as u64;
+            let class =
+                self.allocator.class_of(&BlockTraits { kind, level, psize, small_max: small_max.into() });
+            let plan = self.plan(&PlanFor { class, copies, txg: ctx.txg, bookmark }, data.len())?;
             self.write_plan(ctx, plan, &data, checksum)?
         };
         let mut bp = BlkPtr::default();

@@ -44,7 +44,8 @@ impl Policies {
             Compression::Inherit => self.properties.compress,
             own => own,
         };
-        WritePolicy { checksum, compress, ..policy }
+        let small_max = self.properties.small_blocks;
+        WritePolicy { checksum, compress, small_max, ..policy }
     }
 
     /// The data's checksum if it finds more than single flipped bits, else fletcher-4.

@@ -7,7 +7,7 @@ mod stress;
 use super::*;
 use crate::event::EventLog;
 use crate::txg::{TxgConfig, Txgs};
-use crate::vdev::{VdevKind, VdevSpec, layout};
+use crate::vdev::{AllocClass, VdevKind, VdevSpec, layout};
 use crate::zio::{Format, Storage, StorageConfig, SyncCtx};
 use crate::{Error, Result};
 use blockdev::BlockDevice;
@@ -79,7 +79,7 @@ pub(super) fn open_storage(disk: &Arc<MemDisk>, is_read_only: bool) -> Arc<Stora
         asize,
         metaslab_shift: layout::metaslab_shift_for(asize),
         metaslab_array: ObjectId(0),
-        is_log: false,
+        class: AllocClass::Normal,
         is_excluded: false,
         top_zap: ObjectId(0),
         children: Vec::new(),

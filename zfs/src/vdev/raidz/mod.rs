@@ -24,6 +24,11 @@ use alloc::vec::Vec;
 use blockdev::Completion;
 use smallvec::SmallVec;
 
+/// Bytes to allocate for a block of `psize` bytes on a raidz of `width` children.
+pub(super) fn asize_of(psize: u64, ashift: u8, width: usize, nparity: usize) -> u64 {
+    Map::asize(psize, ashift, width, nparity)
+}
+
 /// Most parity columns.
 const PARITY_MAX: usize = 3;
 /// Most children; the format has 8 bits for them.
@@ -105,10 +110,6 @@ impl RaidZ {
 impl TopVdev for RaidZ {
     fn leaves(&self) -> &[Arc<Leaf>] {
         &self.present
-    }
-
-    fn asize_of(&self, psize: u64, ashift: u8) -> u64 {
-        Map::asize(psize, ashift, self.children.len(), self.nparity)
     }
 
     fn nr_attempts(&self) -> usize {
