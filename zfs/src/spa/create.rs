@@ -84,7 +84,8 @@ impl Spa {
     ///
     /// # Errors
     /// `Invalid` for a name, ashift, layout or feature that cannot be, `NoSpace` for a device below 64 MiB,
-    /// `ReadOnly`, the devices' errors, what `init` returns.
+    /// `ReadOnly`,
+    /// `UnsupportedFeature` for special vdevs without their feature, the devices' errors, what `init` returns.
     pub fn create<T: Into<TopSpec>>(tops: Vec<T>, spec: &PoolSpec, init: Init<'_>) -> Result<Arc<Self>> {
         Self::create_tops(&tops.into_iter().map(Into::into).collect::<Vec<_>>(), spec, init)
     }
@@ -98,6 +99,10 @@ impl Spa {
             log::error!("zfs: feature {name} is unknown or not written by this build");
             Error::Invalid
         })?;
+        let has_classes = tops.iter().any(|top| top.purpose.class().is_counted());
+        if has_classes && !features.contains(&Feature::AllocationClasses) {
+            return Err(Error::UnsupportedFeature);
+        }
         let env = Environment::new(spec.deterministic);
         let vdevs = plan(tops, spec, &env)?;
         let open: Vec<OpenVdev> = vdevs

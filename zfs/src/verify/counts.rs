@@ -7,6 +7,7 @@ use crate::dsl::dir;
 use crate::dsl::names::Entry;
 use crate::spa::features;
 use crate::spa::mos::Mos;
+use crate::zio::Storage;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
@@ -112,10 +113,9 @@ fn compare(report: &mut Report, what: String, stored: u64, counted: u64) {
 }
 
 /// Checks what can only be checked at the end.
-pub(super) fn check(mos: &Mos, root_dir: ObjectId, counts: &Counts, report: &mut Report) -> Result<()> {
-    let _ = root_dir;
+pub(super) fn check(mos: &Mos, storage: &Storage, counts: &Counts, report: &mut Report) -> Result<()> {
     check_dirs(mos, counts, report)?;
-    check_features(mos, counts, report)
+    check_features(mos, storage, counts, report)
 }
 
 fn check_dirs(mos: &Mos, counts: &Counts, report: &mut Report) -> Result<()> {
@@ -134,13 +134,15 @@ fn check_dirs(mos: &Mos, counts: &Counts, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-fn check_features(mos: &Mos, counts: &Counts, report: &mut Report) -> Result<()> {
+fn check_features(mos: &Mos, storage: &Storage, counts: &Counts, report: &mut Report) -> Result<()> {
     let mut counted = counts.features.clone();
     let enabled_txg = mos.feature_objects().enabled_txg;
     if !enabled_txg.is_none() {
         counted.insert(Feature::EnabledTxg, mos.zap(enabled_txg)?.len()?);
     }
     counted.insert(Feature::SpacemapHistogram, nr_histogram_maps(mos)?);
+    let nr_classed = storage.vdevs().iter().filter(|v| v.info().class.is_counted()).count();
+    counted.insert(Feature::AllocationClasses, nr_classed as u64);
     for info in FEATURES {
         let Some(stored) = features::refcount(mos, info.id)? else {
             continue;
@@ -151,6 +153,7 @@ fn check_features(mos: &Mos, counts: &Counts, report: &mut Report) -> Result<()>
                 Feature::EnabledTxg
                     | Feature::SpacemapHistogram
                     | Feature::EmptyBpobj
+                    | Feature::AllocationClasses
                     | Feature::ExtensibleDataset
             );
         let counted = counted.get(&info.id).copied().unwrap_or(0);

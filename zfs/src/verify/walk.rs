@@ -65,7 +65,7 @@ pub(crate) fn run(
     state.claims.allow_checkpointed(mos, storage)?;
     let is_complete = state.report.not_walked.is_empty() && state.is_whole;
     state.claims.compare(mos, storage, &mut state.report, is_complete)?;
-    counts::check(mos, root_dir, &counts, &mut state.report)?;
+    counts::check(mos, storage, &counts, &mut state.report)?;
     (state.progress)(Progress { bytes_done: state.done.bytes_total, ..state.done });
     Ok(state.report)
 }
