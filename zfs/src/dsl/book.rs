@@ -7,6 +7,7 @@ use super::dataset::{Dataset, ref_limits};
 use super::deadlist::Deadlist;
 use super::dir::{self, Change, Kinds};
 use super::ledger::Pending;
+use super::{bookmark, livelist};
 use crate::Result;
 use crate::dmu::DmuTx;
 use crate::spa::features;
@@ -25,12 +26,24 @@ pub(crate) fn book(mos: &Mos, tx: &DmuTx, dataset: &Dataset, root: Option<BlkPtr
     if root.is_none() && pending.is_empty() {
         return Ok(());
     }
-    let id = ObjectId(dataset.id());
+    enter(mos, tx, ObjectId(dataset.id()), &pending, root)
+}
+
+/// Enters a head's new root block and what it gained and lost.
+pub(crate) fn enter(
+    mos: &Mos,
+    tx: &DmuTx,
+    id: ObjectId,
+    pending: &Pending,
+    root: Option<BlkPtr>,
+) -> Result<()> {
+    livelist::dataset_changed(mos, tx, id)?;
+    bookmark::killed(mos, tx, id, &pending.marked)?;
     for feature in &pending.features {
         activate(mos, tx, id, *feature)?;
     }
-    let (_, reserved) = ref_limits(mos, dataset.dir())?;
     let before = dir::read_dataset(mos, id)?;
+    let (_, reserved) = ref_limits(mos, before.dir)?;
     let unique = signed(pending.born.used.wrapping_sub(pending.freed.used));
     let seen = dir::seen_above(before.unique_bytes, reserved, unique);
     dir::modify_dataset(mos, tx, id, |ds| {
@@ -40,7 +53,7 @@ pub(crate) fn book(mos: &Mos, tx: &DmuTx, dataset: &Dataset, root: Option<BlkPtr
         let add = |value: &mut u64, born: u64, freed: u64, dead: u64| {
             *value = value.saturating_add(born).saturating_sub(freed).saturating_sub(dead);
         };
-        let Pending { born, freed, dead, .. } = &pending;
+        let Pending { born, freed, dead, .. } = pending;
         add(&mut ds.referenced_bytes, born.used, freed.used, dead.used);
         add(&mut ds.compressed_bytes, born.compressed, freed.compressed, dead.compressed);
         add(&mut ds.uncompressed_bytes, born.uncompressed, freed.uncompressed, dead.uncompressed);
@@ -52,8 +65,8 @@ pub(crate) fn book(mos: &Mos, tx: &DmuTx, dataset: &Dataset, root: Option<BlkPtr
         uncompressed: signed(pending.born.uncompressed.wrapping_sub(pending.freed.uncompressed)),
     };
     let kinds = Kinds { from: DdUsed::RefReserved, to: DdUsed::Head, bytes: unique };
-    dir::charge(mos, tx, dataset.dir(), change, kinds)?;
-    book_dead(mos, tx, id, &pending, before.deadlist, before.prev_snap)
+    dir::charge(mos, tx, before.dir, change, kinds)?;
+    book_dead(mos, tx, id, pending, before.deadlist, before.prev_snap)
 }
 
 /// Blocks that the head gave up and a snapshot still holds.

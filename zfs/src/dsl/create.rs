@@ -9,12 +9,15 @@
 use super::bpobj;
 use super::deadlist;
 use super::dir::{self, Change, Kinds};
+use super::snapshot;
 use crate::dmu::DmuTx;
 use crate::spa::environment::Environment;
 use crate::spa::features;
 use crate::spa::mos::Mos;
 use crate::{Error, Result};
-use ondisk::dsl::{DdUsed, DslDatasetFlags, FREE_DIR_NAME, MOS_DIR_NAME, ORIGIN_DIR_NAME, RawDslDataset};
+use ondisk::dsl::{
+    DdUsed, DslDatasetFlags, DslDatasetPhys, FREE_DIR_NAME, MOS_DIR_NAME, ORIGIN_DIR_NAME, RawDslDataset,
+};
 use ondisk::feature::Feature;
 use ondisk::pool_directory as names;
 use ondisk::{DmuType, ObjectId, Txg};
@@ -106,12 +109,24 @@ pub(crate) fn origin_snapshot(mos: &Mos, root: ObjectId) -> Result<Option<Object
     Ok(dir::read_dataset(mos, head)?.prev_snap.non_zero())
 }
 
-/// A new, empty dataset as the head of `dir_id`. Its object is a ZAP where the pool can have that, so that features
-/// can be noted in it.
+/// A new, empty dataset as the head of `dir_id`: a clone of the empty origin, where the pool has that.
 pub(crate) fn new_dataset(
     mos: &Mos,
     tx: &DmuTx,
     root: ObjectId,
+    dir_id: ObjectId,
+    env: &Environment,
+) -> Result<ObjectId> {
+    let origin = origin_snapshot(mos, root)?;
+    new_head(mos, tx, origin, dir_id, env)
+}
+
+/// A new head of `dir_id` that begins as its origin is. Its object is a ZAP where the pool can have that, so that
+/// features can be noted in it.
+pub(crate) fn new_head(
+    mos: &Mos,
+    tx: &DmuTx,
+    origin: Option<ObjectId>,
     dir_id: ObjectId,
     env: &Environment,
 ) -> Result<ObjectId> {
@@ -123,24 +138,28 @@ pub(crate) fn new_dataset(
         mos.create_object(tx, DmuType::DSL_DATASET, DmuType::DSL_DATASET, bonus_len)?
     };
     let snapshots = mos.create_zap(tx, DmuType::DSL_DS_SNAP_MAP, DmuType::NONE, 0)?;
-    let origin = origin_snapshot(mos, root)?;
-    let (mut prev_snap_txg, mut keys) = (Txg::ZERO, alloc::vec::Vec::new());
+    let (mut from, mut keys) = (DslDatasetPhys::default(), alloc::vec::Vec::new());
     if let Some(origin) = origin {
-        prev_snap_txg = dir::read_dataset(mos, origin)?.creation_txg;
-        keys = add_clone(mos, tx, origin, id, prev_snap_txg)?;
+        from = dir::read_dataset(mos, origin)?;
+        keys = add_clone(mos, tx, origin, id, from.creation_txg)?;
+        snapshot::copy_features(mos, tx, origin, id)?;
     }
     let deadlist = deadlist::create(mos, tx, &keys)?;
     dir::modify_dataset(mos, tx, id, |ds| {
         ds.dir = dir_id;
         ds.prev_snap = origin.unwrap_or_default();
-        ds.prev_snap_txg = prev_snap_txg;
+        ds.prev_snap_txg = from.creation_txg;
         ds.snapnames_zap = snapshots;
         ds.creation_time = env.time();
         ds.creation_txg = creation_txg(tx.txg());
         ds.deadlist = deadlist;
         ds.fsid_guid = env.random() & FSID_MASK;
         ds.guid = env.guid();
-        ds.flags = DslDatasetFlags::UNIQUE_ACCURATE;
+        ds.flags = DslDatasetFlags::UNIQUE_ACCURATE | (from.flags & DslDatasetFlags::CASE_INSENSITIVE);
+        ds.bp = from.bp;
+        ds.referenced_bytes = from.referenced_bytes;
+        ds.compressed_bytes = from.compressed_bytes;
+        ds.uncompressed_bytes = from.uncompressed_bytes;
     })?;
     dir::modify(mos, tx, dir_id, |dir| {
         dir.head_dataset = id;

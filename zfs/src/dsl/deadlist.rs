@@ -109,6 +109,20 @@ impl Deadlist {
         Ok((taken, sums))
     }
 
+    /// Adds an empty bucket for what is born after `key`.
+    pub(crate) fn add_key(&mut self, mos: &Mos, tx: &DmuTx, key: u64) -> Result<()> {
+        let Self::Buckets { id, buckets } = self else {
+            return Ok(());
+        };
+        if buckets.contains_key(&key) {
+            return Ok(());
+        }
+        let list = create_empty(mos, tx)?;
+        mos.zap_add(tx, *id, &key_name(key), list.0)?;
+        buckets.insert(key, list);
+        Ok(())
+    }
+
     /// Joins a bucket to the one before it. A key that is not there, or has none before it, stays as it is.
     pub(crate) fn remove_key(&mut self, mos: &Mos, tx: &DmuTx, key: u64) -> Result<()> {
         let Self::Buckets { id, buckets } = self else {

@@ -1,50 +1,18 @@
 //! Unmaking a dataset: its blocks, its dead list, its directory, and every place that names it.
 //!
 //! Done in one transaction group, in syncing context, after the dataset's last dirty data were written: what is freed
-//! is exactly the tree on disk. A dataset with snapshots, children or clones is refused before it comes here.
-use super::bpobj::Sums;
+//! is exactly the tree on disk. A dataset with snapshots, children or clones is refused before it comes here. The tree
+//! itself is handed to `freeing`.
 use super::dir::{self, Change, Kinds};
-use super::{deadlist, names};
+use super::{bookmark, deadlist, freeing, livelist, log, names, snapshot};
 use crate::dmu::DmuTx;
 use crate::spa::features;
 use crate::spa::mos::Mos;
-use crate::spa::traverse::{Visitor, Walk};
-use crate::zio::{Storage, SyncCtx};
+use crate::zio::SyncCtx;
 use crate::{Error, Result};
-use ondisk::dsl::DdUsed;
-use ondisk::feature::{Feature, FeatureFlags};
-use ondisk::zil::ZilHeader;
-use ondisk::{BlkPtr, Bookmark, DmuType, ObjectId};
-
-/// Frees everything it visits.
-struct Reaper<'a> {
-    storage: &'a Storage,
-    ctx: &'a SyncCtx,
-    freed: Sums,
-}
-
-impl Visitor for Reaper<'_> {
-    fn block(&mut self, bp: &BlkPtr, _bookmark: Bookmark) -> Result<bool> {
-        self.freed.add(Sums::of(self.storage, bp));
-        // Freed before what is below it is read: nothing reuses it before this transaction group is on disk.
-        if !bp.is_embedded() {
-            self.storage.free(self.ctx, bp)?;
-        }
-        Ok(true)
-    }
-
-    fn zil(&mut self, header: &ZilHeader, _objset: u64) -> Result<()> {
-        // An empty log's one block is allocated but was never written; the chain cannot go on behind it.
-        if !header.log.is_hole() {
-            self.storage.free(self.ctx, &header.log)?;
-        }
-        Ok(())
-    }
-
-    fn lost(&mut self, _bookmark: Bookmark, error: Error) -> Result<()> {
-        Err(error)
-    }
-}
+use ondisk::dsl::{DdUsed, DslDatasetFlags};
+use ondisk::feature::Feature;
+use ondisk::{DmuType, ObjectId};
 
 /// What stands in the way of destroying a dataset.
 ///
@@ -65,36 +33,35 @@ pub(crate) fn check(mos: &Mos, dir_id: ObjectId) -> Result<()> {
     Ok(())
 }
 
-/// Destroys the dataset at `dir_id`, which [`check`] let pass and which is not open.
-pub(crate) fn destroy(
-    mos: &Mos,
-    storage: &Storage,
-    ctx: &SyncCtx,
-    tx: &DmuTx,
-    dir_id: ObjectId,
-) -> Result<()> {
+/// Destroys the dataset at `dir_id`, which [`check`] let pass and which is not open. The snapshot it was cloned from, if
+/// its own destruction waited for that.
+pub(crate) fn destroy(mos: &Mos, ctx: &SyncCtx, tx: &DmuTx, dir_id: ObjectId) -> Result<Option<ObjectId>> {
     let own = dir::read(mos, dir_id)?;
     let head = own.head_dataset;
     let ds = dir::read_dataset(mos, head)?;
     crate::scan::datasets::destroyed(mos, tx, head)?;
-    let mut reaper = Reaper { storage, ctx, freed: Sums::default() };
-    let mut walk = Walk { storage, objset: head.0, after: ds.prev_snap_txg, visitor: &mut reaper };
-    walk.run(&ds.bp)?;
-    let freed = reaper.freed;
-    let change = Change {
-        used: -freed.used.cast_signed(),
-        compressed: -freed.compressed.cast_signed(),
-        uncompressed: -freed.uncompressed.cast_signed(),
-    };
+    log::free(mos, ctx, &ds.bp, head)?;
+    let sums = freeing::own_sums(mos, &ds)?;
+    freeing::free_tree(mos, ctx, tx, &ds, sums)?;
+    let change = Change::of(sums.negated());
     let kinds = Kinds { from: DdUsed::RefReserved, to: DdUsed::Head, bytes: change.used };
     dir::charge(mos, tx, dir_id, change, kinds)?;
     release_reservations(mos, tx, dir_id)?;
+    livelist::remove(mos, tx, dir_id)?;
     deadlist::free(mos, tx, ds.deadlist)?;
     forget_clone(mos, tx, head, ds.prev_snap)?;
-    forget_features(mos, tx, head)?;
+    bookmark::head_destroyed(mos, tx, head)?;
     mos.free(tx, ds.snapnames_zap)?;
-    mos.free(tx, head)?;
-    forget_dir(mos, tx, dir_id)
+    snapshot::forget_object(mos, tx, head, &ds)?;
+    forget_dir(mos, tx, dir_id)?;
+    let Some(origin) = ds.prev_snap.non_zero() else {
+        return Ok(None);
+    };
+    let left = dir::read_dataset(mos, origin)?;
+    let is_due = left.flags.contains(DslDatasetFlags::DEFER_DESTROY)
+        && left.num_children == 1
+        && snapshot::nr_holds(mos, &left)? == 0;
+    Ok(is_due.then_some(origin))
 }
 
 /// Gives back what was set aside above what was used, all the way up.
@@ -131,27 +98,6 @@ fn ignore_missing(result: Result<()>) -> Result<()> {
         Err(Error::NotFound) => Ok(()),
         other => other,
     }
-}
-
-/// The features the dataset was counted for, and what else its object as a ZAP holds.
-fn forget_features(mos: &Mos, tx: &DmuTx, head: ObjectId) -> Result<()> {
-    if mos.kind(head)? != DmuType::OTN_ZAP_METADATA {
-        return Ok(());
-    }
-    let mut used = alloc::vec::Vec::new();
-    mos.for_each_name(head, &mut |name| {
-        used.extend(Feature::from_guid(name));
-        Ok(())
-    })?;
-    for feature in used {
-        if feature.info().flags.contains(FeatureFlags::PER_DATASET) {
-            features::decrement(mos, tx, feature)?;
-        }
-    }
-    if let Some(bookmarks) = mos.zap_lookup(head, ondisk::dsl::keys::BOOKMARKS)? {
-        mos.free(tx, ObjectId(bookmarks))?;
-    }
-    features::decrement(mos, tx, Feature::ExtensibleDataset).map(drop)
 }
 
 fn forget_dir(mos: &Mos, tx: &DmuTx, dir_id: ObjectId) -> Result<()> {

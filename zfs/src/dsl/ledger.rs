@@ -26,6 +26,8 @@ pub(crate) struct Pending {
     pub(crate) dead: Sums,
     /// The blocks behind `dead`.
     pub(crate) dead_blocks: Vec<BlkPtr>,
+    /// What of all that was there at the time of bookmarks, by their transaction groups.
+    pub(crate) marked: Vec<(Txg, Sums)>,
     /// Features used for the first time as far as the objset knows.
     pub(crate) features: Vec<Feature>,
 }
@@ -42,6 +44,8 @@ pub(crate) struct Ledger {
     storage: Arc<Storage>,
     pending: SpinLock<Pending>,
     prev_snap_txg: AtomicU64,
+    /// Transaction groups of bookmarks since the last snapshot that count what is given up.
+    watched: SpinLock<Vec<Txg>>,
     /// What the dataset may still write, as of the last transaction group.
     available: AtomicU64,
     /// The same as far as quotas (not the pool) limit it.
@@ -65,6 +69,7 @@ impl Ledger {
             storage,
             pending: SpinLock::default(),
             prev_snap_txg: AtomicU64::new(prev_snap_txg.0),
+            watched: SpinLock::default(),
             available: AtomicU64::new(u64::MAX),
             quota: AtomicU64::new(u64::MAX),
             enabled,
@@ -76,8 +81,20 @@ impl Ledger {
     }
 
     /// A snapshot was taken, or the last one destroyed: what is born until then is held by it.
-    pub(crate) fn set_prev_snap(&self, txg: Txg) {
+    /// `watched`: bookmarks since then that count what is given up.
+    pub(crate) fn set_prev_snap(&self, txg: Txg, watched: Vec<Txg>) {
         self.prev_snap_txg.store(txg.0, Ordering::Relaxed);
+        *self.watched.lock() = watched;
+    }
+
+    /// What bookmarks must be told of a block that the head gives up.
+    fn count_marked(&self, pending: &mut Pending, birth: Txg, sums: Sums) {
+        for txg in self.watched.lock().iter().filter(|txg| birth <= **txg) {
+            match pending.marked.iter_mut().find(|(marked, _)| marked == txg) {
+                Some((_, counted)) => counted.add(sums),
+                None => pending.marked.push((*txg, sums)),
+            }
+        }
     }
 
     pub(crate) fn set_available(&self, pool: u64, quota: u64) {
@@ -97,13 +114,18 @@ impl ObjsetHooks for Ledger {
         }
         let sums = Sums::of(&self.storage, bp);
         if bp.birth().0 > self.prev_snap_txg.load(Ordering::Relaxed) {
-            self.pending.lock().freed.add(sums);
+            {
+                let mut pending = self.pending.lock();
+                pending.freed.add(sums);
+                self.count_marked(&mut pending, bp.birth(), sums);
+            }
             if !bp.is_embedded() {
                 self.storage.free(ctx, bp)?;
             }
         } else {
             let mut pending = self.pending.lock();
             pending.dead.add(sums);
+            self.count_marked(&mut pending, bp.birth(), sums);
             pending.dead_blocks.push(*bp);
         }
         Ok(())

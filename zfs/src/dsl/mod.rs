@@ -10,7 +10,9 @@
 //! | `dir` | directories, space up the tree |
 //! | `ledger`, `book` | what a dataset gains and loses in a transaction group; entering it in the figures |
 //! | `bpobj`, `deadlist`, `freeing` | lists of blocks to be freed some day, and freeing them |
-//! | `snapshot`, `bookmark` | taking and destroying snapshots; marks that outlive them |
+//! | `snapshot`, `holds`, `bookmark` | taking and destroying snapshots; what keeps them; marks that outlive them |
+//! | `promote`, `rollback`, `livelist` | clones and their origins |
+//! | `reap`, `log` | freeing a destroyed tree; emptying intent logs |
 //! | `create`, `destroy`, `names` | making, unmaking and finding datasets |
 pub(crate) mod book;
 pub(crate) mod bookmark;
@@ -21,10 +23,16 @@ pub(crate) mod deadlist;
 pub(crate) mod destroy;
 pub(crate) mod dir;
 pub(crate) mod freeing;
+pub(crate) mod holds;
 pub(crate) mod ledger;
+pub(crate) mod livelist;
+pub(crate) mod log;
 pub mod names;
+pub(crate) mod promote;
 pub mod property;
 pub(crate) mod props;
+pub(crate) mod reap;
+pub(crate) mod rollback;
 pub(crate) mod snapshot;
 
 pub use dataset::{Dataset, DatasetInfo, DatasetKind, DatasetProperties, DatasetSpace};

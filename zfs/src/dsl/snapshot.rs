@@ -89,6 +89,7 @@ pub(crate) fn take(
         ds.deadlist = deadlist;
         ds.flags |= DslDatasetFlags::UNIQUE_ACCURATE;
     })?;
+    super::bookmark::snapshotted(mos, tx, head_id, head.prev_snap_txg)?;
     mos.zap_add(tx, head.snapnames_zap, name, id.0)?;
     set_properties(mos, tx, id, properties)?;
     crate::scan::datasets::snapshotted(mos, tx, head_id, id)?;
@@ -388,7 +389,13 @@ pub(crate) fn forget_object(mos: &Mos, tx: &DmuTx, id: ObjectId, ds: &DslDataset
 }
 
 /// Clones that came after a snapshot have a bucket for it in their dead lists: it is joined to the one before.
-fn remove_key_from_clones(mos: &Mos, tx: &DmuTx, dir_id: ObjectId, key: Txg, depth: usize) -> Result<()> {
+pub(crate) fn remove_key_from_clones(
+    mos: &Mos,
+    tx: &DmuTx,
+    dir_id: ObjectId,
+    key: Txg,
+    depth: usize,
+) -> Result<()> {
     if depth > CLONE_DEPTH_MAX {
         return Err(Error::Damaged);
     }

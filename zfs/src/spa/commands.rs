@@ -11,7 +11,7 @@ use crate::dsl::dataset::{self, DatasetParts};
 use crate::dsl::ledger::Ledger;
 use crate::dsl::names::{self, Entry};
 use crate::dsl::{
-    Dataset, DatasetInfo, DatasetKind, Property, PropertyValue, Source, create, destroy, dir, props,
+    Dataset, DatasetInfo, DatasetKind, Property, PropertyValue, Source, bookmark, create, destroy, dir, props,
 };
 use crate::event::Event;
 use crate::txg::Txgs;
@@ -271,7 +271,7 @@ impl Spa {
         })
     }
 
-    fn origin_name(&self, origin: ObjectId) -> Result<Option<String>> {
+    pub(super) fn origin_name(&self, origin: ObjectId) -> Result<Option<String>> {
         if origin.is_none() {
             return Ok(None);
         }
@@ -340,6 +340,9 @@ impl Spa {
         let reason = if found.is_snapshot { because("a snapshot") } else { pool_reason };
         let properties = props::resolve(&self.mos, found.dir, &self.enabled, false)?;
         let ledger = Arc::new(Ledger::new(self.storage.clone(), ds.prev_snap_txg, self.enabled.clone()));
+        if !found.is_snapshot {
+            ledger.set_prev_snap(ds.prev_snap_txg, bookmark::watched(&self.mos, found.dataset)?);
+        }
         let objset = Objset::open(
             self.storage.clone(),
             self.txgs.clone(),
@@ -481,27 +484,6 @@ impl Spa {
         }
     }
 
-    /// Destroys a dataset that has no children, snapshots or clones and is not open.
-    ///
-    /// # Errors
-    /// `NotFound`, `NotEmpty`, `Busy`, `Unsupported` for a snapshot, `ReadOnly`, `Suspended`.
-    pub fn destroy_dataset(&self, name: &str) -> Result<()> {
-        let _admin = self.admin.lock();
-        self.check_writable()?;
-        let found = names::find(&self.mos, self.root_dir(), name)?;
-        if found.is_snapshot {
-            return Err(Error::Unsupported);
-        }
-        destroy::check(&self.mos, found.dir)?;
-        self.txgs.sync_all()?;
-        self.close(found.dataset)?;
-        let command = format!("zfs destroy {name}");
-        self.run_task(When::AfterDatasets, move |spa, ctx, tx| {
-            destroy::destroy(&spa.mos, &spa.storage, ctx, tx, found.dir)?;
-            spa.note(tx, &command)
-        })
-    }
-
     /// Lets go of an open dataset that no one uses any more.
     pub(super) fn close(&self, id: ObjectId) -> Result<()> {
         let _not_syncing = self.syncing.lock();
@@ -619,7 +601,7 @@ fn kind_from(kind: ObjsetKind) -> DatasetKind {
 }
 
 /// Stores a property where it belongs, with what that entails for the space accounting.
-fn set_stored(
+pub(super) fn set_stored(
     spa: &Spa,
     tx: &DmuTx,
     dir_id: ObjectId,
@@ -642,7 +624,7 @@ fn set_stored(
 }
 
 /// Whether quotas and reservations of a new dataset fit.
-fn check_room(
+pub(super) fn check_room(
     mos: &super::mos::Mos,
     parent: ObjectId,
     usable: u64,

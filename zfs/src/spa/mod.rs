@@ -12,7 +12,7 @@
 //! | `bias` | what top-level vdevs are for |
 //! | `sync` | one transaction group to disk |
 //! | `commands` | what is done to pools and datasets |
-//! | `snapshots` | what is done to snapshots |
+//! | `snapshots`, `clones`, `holds` | what is done to snapshots, clones and bookmarks |
 //! | `mos`, `space_maps`, `mos_hooks` | the meta-object set |
 //! | `history`, `environment` | the pool's log of commands; clock and chance |
 //! | `traverse`, `zil` | walking trees of blocks; looking at intent logs |
@@ -21,6 +21,7 @@
 //! that a command left for it), so MOS objects need no transaction of their own and no lock is shared with
 //! commands that wait. After a failed write nothing is acknowledged any more.
 pub(crate) mod bias;
+mod clones;
 mod commands;
 mod config;
 mod create;
@@ -28,6 +29,7 @@ pub(crate) mod environment;
 pub mod feature;
 pub(crate) mod features;
 mod history;
+mod holds;
 mod import;
 pub mod info;
 mod label;
@@ -42,6 +44,7 @@ pub(crate) mod traverse;
 pub(crate) mod zil;
 
 pub use feature::{Compatibility, FeatureInfo, Support};
+pub use holds::BookmarkInfo;
 pub use info::{HistoryRecord, LabelSummary, PoolProperties, PoolSpace, VdevInfo};
 pub use ondisk::feature::Feature;
 pub use ondisk::label::PoolState;

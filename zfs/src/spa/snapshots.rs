@@ -6,14 +6,14 @@ use super::Spa;
 use super::sync::When;
 use crate::dmu::DmuTx;
 use crate::dsl::names::{self, Found};
-use crate::dsl::{Property, PropertyValue, dir, snapshot};
+use crate::dsl::{Property, PropertyValue, bookmark, dir, snapshot};
 use crate::{Error, Result};
 use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use ondisk::{ObjectId, Txg};
+use ondisk::ObjectId;
 
 /// A snapshot to be taken.
 struct Wanted {
@@ -127,15 +127,12 @@ impl Spa {
     /// Tells an open head where its last snapshot is now.
     pub(super) fn head_changed(&self, dir_id: ObjectId) -> Result<()> {
         let head = dir::read(&self.mos, dir_id)?.head_dataset;
+        let Some(open) = self.open.lock().get(&head.0).cloned() else {
+            return Ok(());
+        };
         let prev = dir::read_dataset(&self.mos, head)?.prev_snap_txg;
-        self.set_prev_snap(head, prev);
+        open.ledger().set_prev_snap(prev, bookmark::watched(&self.mos, head)?);
         Ok(())
-    }
-
-    fn set_prev_snap(&self, head: ObjectId, txg: Txg) {
-        if let Some(open) = self.open.lock().get(&head.0) {
-            open.ledger().set_prev_snap(txg);
-        }
     }
 }
 

@@ -1,3 +1,4 @@
 //! Snapshots and what hangs on them: on memory disks, judged by the full walk of the pool.
+mod clones;
 mod pool;
 mod snapshots;

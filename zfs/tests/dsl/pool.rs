@@ -84,6 +84,21 @@ impl Pool {
         object.write_slice(&tx, blkid * u64::from(BLOCK), &noise).unwrap();
     }
 
+    /// Many objects of one block each.
+    pub fn write_many(&mut self, dataset: &Dataset, nr: u32) {
+        let objset = dataset.objset();
+        let noise = self.noise();
+        let tx = DmuTx::begin(
+            &objset,
+            TxSpace { write_bytes: u64::from(nr) * 512, nr_objects: nr, ..TxSpace::default() },
+        )
+        .unwrap();
+        for _ in 0..nr {
+            let object = objset.allocate(&tx, &NewObject::new(DmuType::PLAIN_FILE_CONTENTS, 512)).unwrap();
+            object.write_slice(&tx, 0, &noise[..512]).unwrap();
+        }
+    }
+
     pub fn free_object(&self, dataset: &Dataset, id: ObjectId) {
         let objset = dataset.objset();
         let tx = DmuTx::begin(&objset, TxSpace::names(1, 0).net_free()).unwrap();
@@ -112,8 +127,11 @@ impl Pool {
     }
 }
 
+/// Objects and their data.
+pub type Content = Vec<(ObjectId, Vec<u8>)>;
+
 /// All content of a dataset.
-pub fn content(dataset: &Dataset) -> Vec<(ObjectId, Vec<u8>)> {
+pub fn content(dataset: &Dataset) -> Content {
     let objset = dataset.objset();
     let mut all = Vec::new();
     let mut at = ObjectId(0);

@@ -1,5 +1,5 @@
 //! Taking and destroying snapshots.
-use crate::pool::{Pool, content};
+use crate::pool::{Content, Pool, content};
 use ondisk::ObjectId;
 use zfs::Error;
 use zfs::dsl::{Property, PropertyValue};
@@ -97,21 +97,21 @@ fn any_order_of_destroying_is_clean() {
         pool.create("tank/a");
         let ds = pool.open("tank/a");
         let mut objects = vec![pool.write_object(&ds, 30)];
-        let mut kept: Vec<(String, Vec<(ObjectId, Vec<u8>)>)> = Vec::new();
+        let mut kept: Vec<(String, Content)> = Vec::new();
         for round in 0..16 {
             for _ in 0..10 {
                 let id = objects[pool.next() as usize % objects.len()];
                 let blkid = pool.next() % 30;
                 pool.write_block(&ds, id, blkid);
             }
-            if pool.next() % 3 == 0 {
+            if pool.next().is_multiple_of(3) {
                 objects.push(pool.write_object(&ds, 8));
             }
-            if pool.next() % 3 == 0 && objects.len() > 1 {
+            if pool.next().is_multiple_of(3) && objects.len() > 1 {
                 let id = objects.swap_remove(pool.next() as usize % objects.len());
                 pool.free_object(&ds, id);
             }
-            if pool.next() % 3 != 0 || kept.is_empty() {
+            if !pool.next().is_multiple_of(3) || kept.is_empty() {
                 let name = format!("tank/a@{round}");
                 pool.spa.snapshot(&[&name], false, &[]).unwrap();
                 kept.push((name, content(&ds)));
