@@ -1,8 +1,9 @@
 //! Event records: the detail behind an error, for logs, `status` and tests.
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use ondisk::Bookmark;
+use ondisk::{Bookmark, Txg};
 use rt::SpinLock;
 
 /// Something that happened to the pool.
@@ -63,6 +64,9 @@ pub enum Event {
     Suspended,
 }
 
+/// Most lost blocks kept until the pool's log has them.
+const LOST_MAX: usize = 16 << 10;
+
 /// Most records kept; older ones are dropped and counted.
 pub const EVENTS_MAX: usize = 1024;
 
@@ -74,6 +78,8 @@ pub struct EventLog(Arc<SpinLock<Records>>);
 struct Records {
     events: Vec<Event>,
     nr_dropped: u64,
+    /// Blocks without a good copy that the pool's log does not have yet, and their births.
+    lost: BTreeMap<Bookmark, Txg>,
 }
 
 impl EventLog {
@@ -91,6 +97,29 @@ impl EventLog {
             records.nr_dropped += 1;
         }
         records.events.push(event);
+    }
+
+    /// Notes a block without a good copy for the pool's log.
+    pub(crate) fn note_lost(&self, bookmark: Bookmark, birth: Txg) {
+        let mut records = self.0.lock();
+        if records.lost.len() < LOST_MAX {
+            records.lost.insert(bookmark, birth);
+        }
+    }
+
+    /// Whether there are such blocks.
+    pub(crate) fn has_lost(&self) -> bool {
+        !self.0.lock().lost.is_empty()
+    }
+
+    /// Those that the pool's log does not have yet.
+    pub(crate) fn lost(&self) -> BTreeMap<Bookmark, Txg> {
+        self.0.lock().lost.clone()
+    }
+
+    /// As [`Self::lost`], and forgets them.
+    pub(crate) fn take_lost(&self) -> BTreeMap<Bookmark, Txg> {
+        core::mem::take(&mut self.0.lock().lost)
     }
 
     /// A copy of what is kept, oldest first.

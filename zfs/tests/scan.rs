@@ -154,9 +154,80 @@ fn what_has_no_good_copy_is_counted_and_stays() {
     }
     let status = scrub(&spa);
     assert_eq!((status.state, status.errors, status.processed), (ScanState::Finished, 2, 0));
+    let dataset = spa.open_dataset("tank/a").unwrap().id();
+    let lost = |spa: &Arc<Spa>| -> Vec<_> {
+        let all = spa.lost_blocks().unwrap();
+        all.iter().map(|l| (l.bookmark.objset, l.bookmark.object, l.bookmark.blkid)).collect()
+    };
+    let expected = [(dataset, id, 8), (dataset, id, 39)];
+    assert_eq!(lost(&spa), expected);
+    assert_eq!(spa.dataset_name(dataset).unwrap(), "tank/a");
+    drop(objset);
+    spa.export().unwrap();
+    let spa = import(&disk);
+    assert_eq!(lost(&spa), expected);
+    let objset = spa.open_dataset("tank/a").unwrap().objset();
     overwrite(&objset, id, 100, 50);
     spa.sync().unwrap();
     assert_eq!(scrub(&spa).errors, 0);
+    assert_eq!(lost(&spa), []);
+    // What a reader meets is noted without a scrub.
+    copies_of(&disk, 120).into_iter().for_each(|at| damage(&disk, at));
+    drop(objset);
+    spa.export().unwrap();
+    let spa = import(&disk);
+    let objset = spa.open_dataset("tank/a").unwrap().objset();
+    assert!(objset.hold(id).unwrap().read_vec(20 * u64::from(RECORD), 4096).is_err());
+    assert_eq!(lost(&spa), [(dataset, id, 20)]);
+    drop(objset);
+    spa.export().unwrap();
+    let spa = import(&disk);
+    assert_eq!(lost(&spa), [(dataset, id, 20)]);
+    spa.scrub().unwrap();
+    assert_eq!(wait(&spa).errors, 1);
+    assert_eq!(lost(&spa), [(dataset, id, 20)]);
+    assert_clean_but_for_lost(&spa);
+    spa.export().unwrap();
+}
+
+#[test]
+fn lost_blocks_are_told_for_each_snapshot_that_holds_them() {
+    let disk = disk();
+    let names = ["head_errlog", "async_destroy", "spacemap_histogram", "lz4_compress", "hole_birth"];
+    let list = zfs::spa::Compatibility::List(names.map(String::from).to_vec());
+    let vdev = VdevSpec { device: disk.clone(), path: "/dev/vda".into(), is_file: false };
+    let spec = PoolSpec { compatibility: list, ..PoolSpec::new("tank") };
+    let spa = Spa::create(vec![vdev], &spec, &mut nothing).unwrap();
+    let objset = dataset(&spa, "tank/a", 1);
+    let id = write_object(&objset, 1, 20);
+    spa.snapshot(&["tank/a@one"], false, &[]).unwrap();
+    spa.snapshot(&["tank/a@two"], false, &[]).unwrap();
+    overwrite(&objset, id, 500, 10);
+    spa.sync().unwrap();
+    // One that only the snapshots hold, one that everything holds, one that only the head does.
+    for seed in [7, 17, 502] {
+        copies_of(&disk, seed).into_iter().for_each(|at| damage(&disk, at));
+    }
+    assert_eq!(scrub(&spa).errors, 3);
+    let mut names: Vec<(String, u64)> = Vec::new();
+    for lost in spa.lost_blocks().unwrap() {
+        names.push((spa.dataset_name(lost.bookmark.objset).unwrap(), lost.bookmark.blkid));
+    }
+    names.sort();
+    let at = |name: &str, blkid: u64| (name.to_owned(), blkid);
+    assert_eq!(
+        names,
+        [
+            at("tank/a", 2),
+            at("tank/a", 16),
+            at("tank/a@one", 6),
+            at("tank/a@one", 16),
+            at("tank/a@two", 6),
+            at("tank/a@two", 16),
+        ]
+    );
+    drop(objset);
+    assert_clean_but_for_lost(&spa);
     spa.export().unwrap();
 }
 
@@ -285,4 +356,13 @@ fn blocks_of_snapshots_are_found_too() {
 fn assert_clean(spa: &Arc<Spa>) {
     let report = spa.verify(&mut |_| {}).unwrap();
     assert!(report.is_clean(), "{:?}", report.findings);
+}
+
+fn assert_clean_but_for_lost(spa: &Arc<Spa>) {
+    spa.sync().unwrap();
+    let is_expected = |f: &zfs::verify::Finding| {
+        matches!(f, zfs::verify::Finding::Lost { .. } | zfs::verify::Finding::BadCopy { .. })
+    };
+    let report = spa.verify(&mut |_| {}).unwrap();
+    assert!(report.findings.iter().all(is_expected), "{:?}", report.findings);
 }

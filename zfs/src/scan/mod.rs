@@ -13,6 +13,7 @@
 //! | `step` | one step: gather, sort, check |
 //! | `datasets` | which object set comes next; what snapshots and destroys do to that |
 //! | `sync` | the state in the pool: set up, store, end |
+//! | `errlog`, `lookup` | the log of lost blocks, and which datasets hold one |
 //! | `command` | what users ask for, and what they see |
 //!
 //! Invariants:
@@ -24,14 +25,17 @@
 //!    way then finds the generation changed, and its place is dropped, not its work.
 mod command;
 pub(crate) mod datasets;
+pub(crate) mod errlog;
 mod heal;
 pub(crate) mod hold;
+mod lookup;
 mod place;
 mod step;
 mod sync;
 mod walk;
 
 pub use command::ScanStatus;
+pub use errlog::LostBlock;
 pub use ondisk::scan::{ScanFunc, ScanState};
 
 use crate::spa::Spa;

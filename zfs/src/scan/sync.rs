@@ -139,6 +139,7 @@ pub(super) fn end(spa: &Arc<Spa>, tx: &DmuTx, is_complete: bool) -> Result<()> {
         state.stored_queue = BTreeMap::new();
         (state.phys, queue)
     };
+    super::errlog::rotate(spa, tx, is_complete)?;
     if !queue.is_none() {
         spa.mos().free(tx, queue)?;
     }

@@ -14,6 +14,7 @@ use crate::dmu::DmuTx;
 use crate::dsl::dir::{self, Kinds};
 use crate::dsl::{book, bpobj, freeing};
 use crate::event::Event;
+use crate::scan::errlog;
 use crate::vdev::{IoGroup, Leaf};
 use crate::zio::SyncCtx;
 use crate::{Error, Result};
@@ -114,6 +115,7 @@ impl Spa {
             || self.mos.is_config_dirty()
             || self.mos.objset().is_dirty(txg)
             || self.state.lock().is_freeing
+            || errlog::is_due(self)
             || self.open_datasets().iter().any(|ds| ds.objset().is_dirty(txg));
         if !is_dirty {
             return Ok(());
@@ -143,6 +145,7 @@ impl Spa {
             book::book(&self.mos, &tx, &dataset, root)?;
         }
         after.into_iter().try_for_each(|(_, task)| task(self, ctx, &tx))?;
+        errlog::sync(self, &tx)?;
         let is_left = freeing::step(&self.mos, ctx, &tx)?;
         self.state.lock().is_freeing = is_left;
         Ok(())

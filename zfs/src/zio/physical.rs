@@ -160,6 +160,7 @@ impl Storage {
             self.events.post(Event::BadCopy { bookmark, vdev, offset, is_device_error });
         }
         let offset = if bp.level() == 0 { bookmark.blkid.saturating_mul(u64::from(bp.lsize())) } else { 0 };
+        self.events.note_lost(bookmark, bp.birth());
         self.events.post(Event::Lost { bookmark, offset });
     }
 
