@@ -19,6 +19,7 @@
 
 pub mod boot;
 pub mod build;
+pub mod damage;
 pub mod file_system;
 pub mod image;
 pub mod info;

@@ -218,6 +218,10 @@ impl ZplFs {
         Ok(())
     }
 
+    pub(crate) fn root_object(&self) -> ObjectId {
+        self.root
+    }
+
     pub(crate) fn this(&self) -> vfs::Result<Arc<Self>> {
         self.me.upgrade().ok_or(vfs::Error::Stale)
     }

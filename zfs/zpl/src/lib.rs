@@ -14,6 +14,7 @@
 //! | [`dir`], [`rename`] | directory operations |
 //! | [`remove`] | what happens to files without names |
 //! | [`file`] | content |
+//! | `path` | from an object back to its name |
 //! | [`xattr`] | extended attributes |
 //! | [`acl`] | the ACL that says what the mode says |
 //! | [`impl_for_vfs`] | the only place where all this meets `vfs::Vnode` |
@@ -39,6 +40,7 @@ pub mod file;
 pub mod fs;
 mod impl_for_vfs;
 pub mod mount;
+mod path;
 pub mod remove;
 pub mod rename;
 pub mod table;

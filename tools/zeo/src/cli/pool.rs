@@ -15,6 +15,19 @@ pub struct Pool {
 pub enum PoolCommand {
     /// Make a pool on files or block devices.
     Create(Create),
+    /// Show what opening a pool came upon.
+    Events {
+        /// The image.
+        image: String,
+    },
+    /// Show the commands that changed a pool.
+    History {
+        /// The image.
+        image: String,
+        /// What the pool did by itself, too.
+        #[arg(short, long)]
+        internal: bool,
+    },
     /// List pools: size, allocated, free, health.
     List {
         /// The images of each pool.
@@ -24,6 +37,36 @@ pub enum PoolCommand {
         #[arg(short, long)]
         verbose: bool,
     },
+    /// Read every copy of everything and repair what is bad; status 1 when something cannot be.
+    Scrub(Scrub),
+    /// Show health: vdevs with their errors, the last scrub, damaged files.
+    Status {
+        /// The images of each pool.
+        #[arg(required = true, value_name = "IMAGE")]
+        images: Vec<String>,
+        /// With the names of damaged files.
+        #[arg(short, long)]
+        verbose: bool,
+    },
+}
+
+/// `zeo pool scrub`
+#[derive(Debug, Args)]
+pub struct Scrub {
+    /// The image.
+    pub image: String,
+    /// Pause the scrub that is under way; it stays paused until it is started again.
+    #[arg(short, long, conflicts_with_all = ["stop", "later"])]
+    pub pause: bool,
+    /// Give up the scrub that is under way.
+    #[arg(short, long, conflicts_with = "later")]
+    pub stop: bool,
+    /// Wait for the end, as without any option.
+    #[arg(short, long)]
+    pub wait: bool,
+    /// Only start it: it goes on when the pool is opened the next time, here or in its machine.
+    #[arg(long, conflicts_with = "wait")]
+    pub later: bool,
 }
 
 /// `zeo pool create`

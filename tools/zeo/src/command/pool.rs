@@ -1,6 +1,11 @@
 //! `zeo pool`: make, change and look at pools of powered-off machines.
 mod create;
+mod events;
+mod history;
 mod list;
+mod scrub;
+mod status;
+mod text;
 
 use crate::cli::pool::PoolCommand;
 use crate::report::Mode;
@@ -13,7 +18,11 @@ use anyhow::Result;
 pub fn run(command: PoolCommand, mode: Mode) -> Result<u8> {
     match command {
         PoolCommand::Create(args) => create::run(&args)?,
+        PoolCommand::Events { image } => events::run(&image, mode)?,
+        PoolCommand::History { image, internal } => history::run(&image, internal, mode)?,
         PoolCommand::List { images, verbose } => list::run(&images, verbose, mode)?,
+        PoolCommand::Scrub(args) => return scrub::run(&args, mode),
+        PoolCommand::Status { images, verbose } => status::run(&images, verbose, mode)?,
     }
     Ok(0)
 }
