@@ -1,0 +1,24 @@
+//! The crash simulator: the real pool, on simulated disks, in virtual time, under random operations; its power is cut at
+//! any request, and what is left is compared with a model. What is promised, and how it is checked: docs/SIMULATION.md.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`plan`] | what a seed stands for |
+//! | [`pool`] | the pool under test |
+//! | [`worker`] | random operations, and the model of what they did |
+//! | [`content`], [`history`] | the model's parts |
+//! | [`tree`] | a file system as it is found |
+//! | [`watch`] | states of the disks, kept at many of their requests |
+//! | [`check`] | a recovered pool against the model |
+//! | [`seed`] | a whole seed |
+#![forbid(unsafe_code)]
+
+pub mod check;
+pub mod content;
+pub mod history;
+pub mod plan;
+pub mod pool;
+pub mod seed;
+pub mod tree;
+pub mod watch;
+pub mod worker;

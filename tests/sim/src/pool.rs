@@ -1,0 +1,125 @@
+//! The pool under test: its disks, made, opened, and cut off.
+use crate::plan::{Layout, Plan};
+use blockdev::BlockDevice;
+use blockdev_sim::{DiskConfig, Image, SimDisk};
+use std::sync::Arc;
+use std::time::Duration;
+use vfs::{MountFlags, Namespace};
+use zfs::dsl::Property;
+use zfs::spa::{ImportOptions, MemoryLimits, PoolSpec, Spa, VdevSpec};
+use zpl::{CreateOptions, MountOptions, ZplFs, create_fs, mount};
+
+/// Name of the pool, and of its root dataset.
+pub const POOL: &str = "tank";
+/// Names the name cache keeps: few, so that it has to forget.
+const NAMES_MAX: usize = 64;
+
+/// An open pool with its root dataset mounted.
+pub struct Open {
+    /// The pool.
+    pub spa: Arc<Spa>,
+    /// The root dataset.
+    pub fs: Arc<ZplFs>,
+    /// Paths.
+    pub ns: Arc<Namespace>,
+}
+
+impl Open {
+    fn new(spa: Arc<Spa>) -> Result<Self, String> {
+        let fs = mount(&spa, POOL, &MountOptions::default()).map_err(|e| format!("mount: {e:?}"))?;
+        let ns = Namespace::new(fs.clone(), MountFlags::empty(), NAMES_MAX);
+        Ok(Self { spa, fs, ns: ns.map_err(|e| format!("root directory: {e}"))? })
+    }
+
+    /// The power is gone: nothing more is written.
+    pub fn abandon(self) {
+        self.spa.abandon();
+        // Cannot succeed any more; lets go of what waits to be written.
+        if let Err(e) = self.ns.unmount_all() {
+            log::trace!("unmount after a power cut: {e}");
+        }
+    }
+
+    /// Everything written, nothing in use, labels say so.
+    pub fn export(self) -> Result<(), String> {
+        self.ns.unmount_all().map_err(|e| format!("unmount: {e}"))?;
+        let Self { spa, fs, ns } = self;
+        drop(ns);
+        drop(fs);
+        spa.export().map_err(|e| format!("export: {e}"))
+    }
+}
+
+/// The disks of a plan, empty or with content.
+pub fn disks(plan: &Plan, images: Option<&[Image]>, generation: u64) -> Vec<Arc<SimDisk>> {
+    let disk = |n: usize| {
+        let config = DiskConfig {
+            capacity: plan.disk_size,
+            block_size: plan.block_size,
+            write_cache: plan.write_cache,
+            has_fua: plan.has_fua,
+            has_discard: true,
+            latency: plan.latency,
+            queue_depth: 64,
+            seed: plan.seed ^ (generation << 32) ^ (n as u64) << 48,
+        };
+        match images {
+            Some(images) => SimDisk::with_image(config, images[n].clone()),
+            None => SimDisk::new(config),
+        }
+    };
+    (0..plan.layout.nr_disks()).map(disk).collect()
+}
+
+/// Disks with content that answer at once.
+pub fn instant_disks(plan: &Plan, images: &[Image]) -> Vec<Arc<SimDisk>> {
+    let quick = Plan { latency: (Duration::ZERO, Duration::ZERO), ..plan.clone() };
+    disks(&quick, Some(images), 0)
+}
+
+/// As the pool's functions take them.
+pub fn devices(disks: &[Arc<SimDisk>]) -> Vec<Arc<dyn BlockDevice>> {
+    disks.iter().map(|d| d.clone() as Arc<dyn BlockDevice>).collect()
+}
+
+/// Makes the pool on empty disks.
+pub fn create(plan: &Plan, disks: &[Arc<SimDisk>]) -> Result<Open, String> {
+    let mut spec = PoolSpec { ashift: plan.ashift, memory: memory(plan), ..PoolSpec::new(POOL) };
+    for (name, value) in &plan.properties {
+        let property = Property::parse(name).map_err(|e| format!("property {name}: {e}"))?;
+        let value = property.parse_value(value).map_err(|e| format!("property {name}={value}: {e}"))?;
+        spec.root_properties.push((property, value));
+    }
+    let vdevs = match plan.layout {
+        Layout::Stripe(_) => devices(disks).into_iter().map(|device| VdevSpec {
+            device,
+            path: "/dev/sim".into(),
+            is_file: false,
+        }),
+    };
+    let spa = Spa::create(vdevs.collect(), &spec, &mut |tx, objset| {
+        create_fs(tx, objset, &CreateOptions::default())
+    });
+    Open::new(spa.map_err(|e| format!("create: {e}"))?)
+}
+
+/// Opens the pool that is on the disks.
+pub fn import(plan: &Plan, disks: &[Arc<SimDisk>]) -> Result<Open, String> {
+    let options = ImportOptions { force: true, memory: memory(plan), ..ImportOptions::default() };
+    let spa = Spa::import(&devices(disks), &options).map_err(|e| format!("import: {e}"))?;
+    let opened = Open::new(spa.clone());
+    if opened.is_err() {
+        spa.abandon();
+    }
+    opened
+}
+
+/// The newest whole transaction group on the disks, 0 if there is none.
+pub fn newest_txg(disks: &[Arc<SimDisk>]) -> u64 {
+    let of = |device: &Arc<dyn BlockDevice>| Spa::probe(device).map_or(0, |label| label.txg);
+    devices(disks).iter().map(of).max().unwrap_or(0)
+}
+
+fn memory(plan: &Plan) -> MemoryLimits {
+    MemoryLimits { arc_bytes: plan.memory.0, dirty_bytes: plan.memory.1 }
+}

@@ -1,0 +1,236 @@
+//! A whole seed: generations of work on one pool, each ended by a power cut, and every kept moment of it tried.
+use crate::check::{check_pool, check_tree};
+use crate::history::Cut;
+use crate::plan::Plan;
+use crate::pool::{self, Open};
+use crate::tree::Tree;
+use crate::watch::{Capture, Watch};
+use crate::worker::{Record, Shared, Worker};
+use blockdev_sim::{CrashMode, Image, Random, SimDisk};
+use rt_sim::Config;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::Duration;
+use vfs::{Caller, NewNode, WalkFrom};
+
+/// Directories in which every thread works.
+const SHARED_DIRS: [&str; 2] = ["/shared", "/Z"];
+
+/// Figures of a seed that found nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// The seed.
+    pub seed: u64,
+    /// The layout of its pool.
+    pub layout: String,
+    /// Power cuts tried.
+    pub crash_points: u64,
+    /// Operations done.
+    pub operations: u64,
+    /// Requests the disks were asked while they were watched.
+    pub requests: u64,
+    /// Switches between threads.
+    pub switches: u64,
+    /// Virtual time, milliseconds.
+    pub virtual_ms: u64,
+    /// Equal for equal runs.
+    pub digest: u64,
+}
+
+/// Runs a seed.
+///
+/// # Errors
+/// A thread that hangs: who waits for what.
+///
+/// # Panics
+/// With what it finds.
+pub fn run(plan: &Plan) -> Result<Report, String> {
+    let config = Config {
+        seed: plan.seed,
+        nr_cpus: plan.nr_cpus,
+        preempt: plan.preempt,
+        switch_time: Duration::from_nanos(500),
+        time_limit: Duration::from_secs(24 * 3600),
+    };
+    let plan = plan.clone();
+    let result = rt_sim::run(config, move || {
+        let mut run = Run::new(plan);
+        run.generations();
+        run.finish()
+    });
+    result.map_err(|failure| format!("{failure:?}"))
+}
+
+struct Run {
+    plan: Plan,
+    random: Random,
+    report: Report,
+}
+
+impl Run {
+    fn new(plan: Plan) -> Self {
+        let report = Report { seed: plan.seed, layout: plan.layout.name(), ..Report::default() };
+        Self { random: Random::new(plan.seed), plan, report }
+    }
+
+    fn generations(&mut self) {
+        let mut images: Option<Vec<Image>> = None;
+        for generation in 0..self.plan.nr_generations as u64 {
+            images = Some(self.generation(generation, images.as_deref()));
+        }
+        let digests = images.iter().flatten().map(Image::digest);
+        self.report.digest = digests.fold(0, |sum, digest| sum.rotate_left(7) ^ digest);
+    }
+
+    /// Works on the pool, tries power cuts, and gives what one of them left.
+    fn generation(&mut self, generation: u64, images: Option<&[Image]>) -> Vec<Image> {
+        let disks = pool::disks(&self.plan, images, generation);
+        let (open, watch) = self.open(&disks, images.is_some());
+        let tree = must("reading the tree to start from", Tree::read(&open));
+        let shared = Shared::new(&self.plan, &open);
+        watch.follow(&shared);
+        let records = self.work(&shared, &tree);
+        let sync_acks = shared.sync_acks.lock().clone();
+        drop(shared);
+        let (captures, nr_requests) = watch.finish();
+        self.report.requests += nr_requests;
+        self.report.operations += records.iter().map(|r| r.log.len() as u64).sum::<u64>();
+        let ends_clean = self.random.chance(1, 5);
+        if ends_clean {
+            must("closing", open.export());
+            self.check_closed(&disks, &records);
+        } else {
+            open.abandon();
+        }
+        drop(disks);
+        let moments = Moments { generation, records, sync_acks };
+        self.try_cuts(&captures, &moments);
+        let base = self.random.below(captures.len() as u64) as usize;
+        let mut random = self.random.fork();
+        let left = cut(&captures[base], &mut random).1;
+        // What the next generation starts from is a crash point like the others.
+        self.try_cut(&captures[base], &left, &moments, "base");
+        left
+    }
+
+    fn open(&mut self, disks: &[Arc<SimDisk>], is_old: bool) -> (Open, Arc<Watch>) {
+        let random = self.random.fork();
+        if is_old {
+            let watch = Watch::new(disks, self.plan.nr_captures, random);
+            return (must("opening the pool", pool::import(&self.plan, disks)), watch);
+        }
+        let open = must("making the pool", pool::create(&self.plan, disks));
+        for dir in SHARED_DIRS {
+            let root = open.ns.root().clone();
+            let from = WalkFrom { caller: Caller::ROOT, root: &root, start: &root };
+            let made = open.ns.create_at(&from, dir.as_bytes(), NewNode::Directory, 0o755);
+            must("making a shared directory", made.map(drop).map_err(|e| e.to_string()));
+        }
+        must("the first sync", open.spa.sync().map_err(|e| e.to_string()));
+        (open, Watch::new(disks, self.plan.nr_captures, random))
+    }
+
+    /// All threads at work, until each has done its share.
+    fn work(&mut self, shared: &Arc<Shared>, tree: &Tree) -> Vec<Record> {
+        let slots: Arc<rt::Mutex<Vec<Option<Record>>>> =
+            Arc::new(rt::Mutex::new((0..self.plan.nr_threads).map(|_| None).collect()));
+        let start = |id: usize| {
+            let worker = Worker::adopt(id, shared, tree, self.random.fork());
+            let slots = slots.clone();
+            rt::spawn("worker", move || {
+                let record = worker.run();
+                slots.lock()[id] = Some(record);
+            })
+        };
+        let threads: Vec<_> = (0..self.plan.nr_threads).map(start).collect();
+        threads.into_iter().for_each(rt::JoinHandle::join);
+        let records = core::mem::take(&mut *slots.lock());
+        records.into_iter().map(|record| record.unwrap_or_default()).collect()
+    }
+
+    /// A pool that was closed is as it was when the last operation ended.
+    fn check_closed(&mut self, disks: &[Arc<SimDisk>], records: &[Record]) {
+        let images: Vec<Image> = disks.iter().map(|disk| disk.state().medium).collect();
+        let disks = pool::instant_disks(&self.plan, &images);
+        let open = must("opening a closed pool", pool::import(&self.plan, &disks));
+        let tree = must("reading a closed pool", Tree::read(&open));
+        let all = Cut { at: u64::MAX, txg: u64::MAX, has_log: false, all_before: u64::MAX };
+        must("a closed pool", check_tree(&tree, records, &all));
+        must("a closed pool", check_pool(&open));
+        open.abandon();
+    }
+
+    fn try_cuts(&mut self, captures: &[Capture], moments: &Moments) {
+        for capture in captures {
+            for _ in 0..self.plan.nr_cuts {
+                let mut random = self.random.fork();
+                let (mode, images) = cut(capture, &mut random);
+                self.try_cut(capture, &images, moments, &format!("{mode:?}"));
+            }
+        }
+    }
+
+    /// Opens what a power cut left and compares it.
+    fn try_cut(&mut self, capture: &Capture, images: &[Image], moments: &Moments, mode: &str) {
+        self.report.crash_points += 1;
+        let disks = pool::instant_disks(&self.plan, images);
+        let result = self.recover(capture, &disks, moments);
+        if let Err(what) = result {
+            panic!(
+                "generation {}, cut {mode} at request {} ({:?}), moment {}: {what}",
+                moments.generation, capture.request, capture.moment, capture.at
+            );
+        }
+    }
+
+    fn recover(&self, capture: &Capture, disks: &[Arc<SimDisk>], moments: &Moments) -> Result<(), String> {
+        let txg = pool::newest_txg(disks);
+        let open = pool::import(&self.plan, disks)?;
+        let tree = Tree::read(&open)?;
+        let acked = moments.sync_acks.iter().filter(|(when, _)| *when <= capture.at);
+        let all_before = acked.map(|(_, before)| *before).max().unwrap_or(0);
+        let cut = Cut { at: capture.at, txg, has_log: false, all_before };
+        check_tree(&tree, &moments.records, &cut)?;
+        check_pool(&open)?;
+        tree.check_orphans(open.fs.objset())?;
+        open.abandon();
+        Ok(())
+    }
+
+    fn finish(mut self) -> Report {
+        // Threads that were told to end are given the time to.
+        for _ in 0..10_000 {
+            if rt_sim::threads().len() <= 1 {
+                break;
+            }
+            rt::sleep(Duration::from_micros(10));
+        }
+        let left = rt_sim::threads();
+        assert!(left.len() <= 1, "threads are left: {left:?}");
+        let stats = rt_sim::stats();
+        self.report.switches = stats.switches;
+        self.report.virtual_ms = stats.now / 1_000_000;
+        self.report.digest ^= stats.random_state;
+        self.report
+    }
+}
+
+/// What is known of a generation's moments.
+struct Moments {
+    generation: u64,
+    records: Vec<Record>,
+    sync_acks: Vec<(u64, u64)>,
+}
+
+fn cut(capture: &Capture, random: &mut Random) -> (CrashMode, Vec<Image>) {
+    let mode = CrashMode::pick(random);
+    let images = capture.disks.iter().map(|disk| disk.crash(mode, random)).collect();
+    (mode, images)
+}
+
+fn must<T>(what: &str, result: Result<T, String>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(e) => panic!("{what}: {e}"),
+    }
+}
