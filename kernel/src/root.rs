@@ -88,10 +88,10 @@ impl Root {
     }
 }
 
-/// Cache a third of memory, let a tenth wait to be written: the program gets the rest.
+/// Cache a third of memory, let an eighth wait to be written: the program gets the rest.
 fn memory_limits() -> MemoryLimits {
     let bytes = mm::frames::nr_free() * 4096;
-    MemoryLimits { arc_bytes: (bytes / 3).max(4 << 20), dirty_bytes: (bytes / 10).max(4 << 20) }
+    MemoryLimits { arc_bytes: (bytes / 3).max(4 << 20), dirty_bytes: (bytes / 8).max(4 << 20) }
 }
 
 /// The partitions that may hold a pool, and disks without a partition table.

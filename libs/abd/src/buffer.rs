@@ -50,9 +50,16 @@ impl AbdMut {
 
     /// A copy of `bytes`, contiguous.
     pub fn copy_from(bytes: &[u8]) -> Self {
-        let mut abd = Self::zeroed(bytes.len());
-        abd.write_at(0, bytes);
-        abd
+        Self::gathered(bytes.len(), core::iter::once(bytes))
+    }
+
+    /// A copy of `pieces`, which are `len` bytes together, contiguous.
+    fn gathered<'a>(len: usize, pieces: impl Iterator<Item = &'a [u8]>) -> Self {
+        let mut segments = Segments::new();
+        if len > 0 {
+            segments.push(Segment { run: Run::gathered(len, pieces), start: 0, len });
+        }
+        Self { segments, len }
     }
 
     /// Length in bytes.
@@ -182,6 +189,11 @@ impl Abd {
         }
     }
 
+    /// A contiguous copy.
+    pub fn joined(&self) -> Self {
+        AbdMut::gathered(self.len, self.chunks()).freeze()
+    }
+
     /// A copy of the bytes.
     pub fn to_vec(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.len);
@@ -287,13 +299,7 @@ impl Abd {
     /// All bytes as one writable slice, after copying them into new memory if they are shared or in pieces.
     pub fn make_mut(&mut self) -> &mut [u8] {
         if !matches!(self.segments.as_slice(), [one] if one.run.is_unique()) {
-            let mut copy = AbdMut::zeroed(self.len);
-            let mut at = 0;
-            for chunk in self.chunks() {
-                copy.write_at(at, chunk);
-                at += chunk.len();
-            }
-            self.segments = copy.segments;
+            self.segments = self.joined().segments;
         }
         match self.segments.as_mut_slice() {
             [one] => one.bytes_mut().unwrap_or(&mut []),

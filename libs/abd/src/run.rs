@@ -1,5 +1,5 @@
 //! Runs: the reference-counted allocations behind buffers. The only unsafe module of this crate.
-use alloc::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use alloc::alloc::{Layout, alloc, alloc_zeroed, dealloc, handle_alloc_error};
 use alloc::boxed::Box;
 use core::fmt;
 use core::ptr::NonNull;
@@ -19,6 +19,16 @@ struct Header {
     layout: Layout,
 }
 
+/// The allocation of a run of at least `len` bytes; its size is never zero.
+fn layout_of(len: usize) -> Layout {
+    let layout = if len <= SMALL_MAX {
+        Layout::from_size_align(len.next_multiple_of(64).max(64), SMALL_ALIGN)
+    } else {
+        Layout::from_size_align(len.next_multiple_of(PAGE_SIZE), PAGE_SIZE)
+    };
+    layout.unwrap_or_else(|_| handle_alloc_error(Layout::new::<u8>()))
+}
+
 /// A counted reference to a run.
 pub(crate) struct Run(NonNull<Header>);
 
@@ -30,14 +40,30 @@ unsafe impl Sync for Run {}
 impl Run {
     /// A zeroed run of at least `len` bytes.
     pub(crate) fn zeroed(len: usize) -> Self {
-        let layout = if len <= SMALL_MAX {
-            Layout::from_size_align(len.next_multiple_of(64).max(64), SMALL_ALIGN)
-        } else {
-            Layout::from_size_align(len.next_multiple_of(PAGE_SIZE), PAGE_SIZE)
-        };
-        let Ok(layout) = layout else { handle_alloc_error(Layout::new::<u8>()) };
+        let layout = layout_of(len);
         // SAFETY: the layout's size is not zero.
         let Some(data) = NonNull::new(unsafe { alloc_zeroed(layout) }) else { handle_alloc_error(layout) };
+        let header = Box::new(Header { nr_refs: AtomicUsize::new(1), data, layout });
+        Self(NonNull::from(Box::leak(header)))
+    }
+
+    /// A run that holds `pieces` one after the other, in all `len` bytes.
+    ///
+    /// # Panics
+    /// When they are more than `len`: a bug of the caller.
+    pub(crate) fn gathered<'a>(len: usize, pieces: impl Iterator<Item = &'a [u8]>) -> Self {
+        let layout = layout_of(len);
+        // SAFETY: the layout's size is not zero.
+        let Some(data) = NonNull::new(unsafe { alloc(layout) }) else { handle_alloc_error(layout) };
+        let mut filled = 0;
+        for piece in pieces {
+            assert!(piece.len() <= len - filled, "more than the length");
+            // SAFETY: filled + piece.len() <= len <= layout.size(), and no one else knows this memory.
+            unsafe { data.add(filled).copy_from_nonoverlapping(NonNull::from(piece).cast(), piece.len()) };
+            filled += piece.len();
+        }
+        // SAFETY: the rest of the allocation; now all layout.size() bytes are initialised.
+        unsafe { data.add(filled).write_bytes(0, layout.size() - filled) };
         let header = Box::new(Header { nr_refs: AtomicUsize::new(1), data, layout });
         Self(NonNull::from(Box::leak(header)))
     }

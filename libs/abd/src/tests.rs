@@ -70,3 +70,13 @@ proptest! {
         prop_assert_eq!(abd.freeze().to_contiguous().into_owned(), all);
     }
 }
+
+#[test]
+fn joining_copies_the_pieces_in_order() {
+    let pieces = [Abd::copy_from(&[1; 700]), Abd::empty(), Abd::copy_from(&[2; 5000]), Abd::copy_from(&[3])];
+    let live = Abd::concat(pieces);
+    let joined = live.joined();
+    assert_eq!(joined.as_slice(), Some(&live.to_vec()[..]));
+    assert_ne!(joined.chunks().next().map(<[u8]>::as_ptr), live.chunks().next().map(<[u8]>::as_ptr));
+    assert!(Abd::empty().joined().is_empty());
+}

@@ -7,6 +7,7 @@ use super::dbuf::{Content, Dbuf, State};
 use super::dnode::Dnode;
 use super::read::split;
 use super::tx::DmuTx;
+use crate::txg::Dirtied;
 use crate::{Error, Result};
 use abd::{Abd, AbdMut};
 use alloc::sync::Arc;
@@ -182,17 +183,21 @@ impl Dnode {
 
     /// Notes that a (locked) data block is changed in `txg`.
     pub(super) fn change_block(&self, txg: Txg, dbuf: &Arc<Dbuf>, state: &mut State) -> Result<()> {
+        let what = match state.content {
+            Content::Data(_) => Dirtied::Rewritten,
+            Content::Hole | Content::Absent => Dirtied::New,
+        };
         if state.change_in(txg)? {
             self.dirty_blocks.lock()[txg.slot()].push(dbuf.clone());
-            self.count_dirty(txg, u64::from(self.block_size()));
+            self.count_dirty(txg, u64::from(self.block_size()), what);
         }
         Ok(())
     }
 
     /// Accounts for dirty bytes, as long as the object set is open.
-    fn count_dirty(&self, txg: Txg, bytes: u64) {
+    fn count_dirty(&self, txg: Txg, bytes: u64, what: Dirtied) {
         if let Ok(objset) = self.objset() {
-            objset.txgs().add_dirty(txg, bytes);
+            objset.txgs().add_dirty(txg, bytes, what);
             // One copy more for metadata, and for the indirect block above.
             objset.promised.add_dirty(txg, bytes * objset.copies() + bytes / 2);
         }

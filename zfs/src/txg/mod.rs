@@ -32,6 +32,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
 use ondisk::Txg;
 use rt::wait::WaitQueue;
+pub use throttle::Dirtied;
 
 /// Slots of per-group state.
 pub const TXG_SLOTS: usize = 4;
@@ -67,6 +68,8 @@ pub struct Txgs {
     cpus: Box<[CpuHolds]>,
     is_used: [AtomicBool; TXG_SLOTS],
     dirty: [AtomicU64; TXG_SLOTS],
+    /// How much of it are new blocks.
+    dirty_new: [AtomicU64; TXG_SLOTS],
     dirty_total: AtomicU64,
     /// End of the last delay handed out, nanoseconds: delays queue behind each other.
     last_wakeup: AtomicU64,
@@ -122,6 +125,7 @@ impl Txgs {
             cpus: (0..rt::nr_cpus()).map(holds).collect(),
             is_used: [const { AtomicBool::new(false) }; TXG_SLOTS],
             dirty: [const { AtomicU64::new(0) }; TXG_SLOTS],
+            dirty_new: [const { AtomicU64::new(0) }; TXG_SLOTS],
             dirty_total: AtomicU64::new(0),
             last_wakeup: AtomicU64::new(0),
             is_stopped: AtomicBool::new(false),
@@ -267,6 +271,7 @@ impl Txgs {
     /// `txg` is on disk: its slot is free, its waiters go on.
     pub fn synced(&self, txg: Txg) {
         let left = self.dirty[txg.slot()].swap(0, Ordering::SeqCst);
+        self.dirty_new[txg.slot()].store(0, Ordering::SeqCst);
         self.dirty_total.fetch_sub(left, Ordering::SeqCst);
         self.is_used[txg.slot()].store(false, Ordering::SeqCst);
         self.synced.store(txg.0, Ordering::SeqCst);

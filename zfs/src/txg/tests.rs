@@ -100,13 +100,27 @@ fn full_of_dirty_data_waits_for_room() {
     let txgs = Txgs::new(Txg(4), config());
     {
         let hold = txgs.hold_open();
-        txgs.add_dirty(hold.txg(), 1000);
+        txgs.add_dirty(hold.txg(), 1000, Dirtied::New);
     }
     let sync = sync_thread(&txgs);
     assert_eq!(txgs.throttle(), Ok(()));
     assert_eq!(txgs.dirty(), 0);
     txgs.stop();
     sync.join();
+}
+
+/// New blocks close a group at a fifth of the limit, blocks that are written over only where delays begin.
+#[test]
+fn rewriting_gathers_more_than_streaming() {
+    let closes_after = |what: Dirtied| {
+        let txgs = Txgs::new(Txg(4), config());
+        while txgs.wanted.load(Ordering::SeqCst) < 4 {
+            txgs.add_dirty(Txg(4), 50, what);
+        }
+        txgs.dirty()
+    };
+    assert_eq!(closes_after(Dirtied::New), 200);
+    assert_eq!(closes_after(Dirtied::Rewritten), 600);
 }
 
 #[test]
@@ -117,7 +131,7 @@ fn deterministic_groups_close_by_content() {
     for _ in 0..6 {
         txgs.throttle().unwrap();
         let hold = txgs.hold_open();
-        txgs.add_dirty(hold.txg(), 100);
+        txgs.add_dirty(hold.txg(), 100, Dirtied::New);
         seen.push(hold.txg().0);
     }
     assert_eq!(seen, [4, 4, 5, 5, 6, 6]);

@@ -4,24 +4,43 @@
 //! From [`DELAY_START_PERCENT`] of the limit on, each transaction is therefore delayed a little, and more the nearer
 //! the limit is (the curve of OpenZFS: 500 us * (dirty - start) / (max - dirty), at most 100 ms). Delays are handed
 //! out one after the other, so that many threads together are slowed as much as one.
+//!
+//! Groups close early so that the disks are busy while a stream is written: at [`CLOSE_PERCENT`] of new blocks. Blocks
+//! that are written over do not count for that. They may be written over again before the group closes, and each group
+//! writes them as a whole: small changes of large records would cost a record's worth of work for every few of them.
 use super::Txgs;
 use crate::{Error, Result};
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 use ondisk::Txg;
 
 /// From this share of the limit on, transactions are delayed.
 const DELAY_START_PERCENT: u64 = 60;
-/// At this share of the limit the open group is closed.
+/// At this share of the limit in new blocks the open group is closed.
 const CLOSE_PERCENT: u64 = 20;
 const DELAY_SCALE_NS: u64 = 500_000;
 const DELAY_MAX_NS: u64 = 100_000_000;
 
+/// What became dirty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dirtied {
+    /// A block that was not there before.
+    New,
+    /// A block that was.
+    Rewritten,
+}
+
 impl Txgs {
     /// `bytes` of `txg` became dirty.
-    pub fn add_dirty(&self, txg: Txg, bytes: u64) {
+    pub fn add_dirty(&self, txg: Txg, bytes: u64, what: Dirtied) {
         self.dirty_total.fetch_add(bytes, Ordering::Relaxed);
-        let of_txg = self.dirty[txg.slot()].fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if !self.config.is_deterministic && of_txg >= self.close_at() && of_txg - bytes < self.close_at() {
+        let passes = |count: &AtomicU64, limit: u64| {
+            let now = count.fetch_add(bytes, Ordering::Relaxed) + bytes;
+            now >= limit && now - bytes < limit
+        };
+        let slot = txg.slot();
+        let is_full = passes(&self.dirty[slot], percent(self.config.dirty_max, DELAY_START_PERCENT));
+        let is_streaming = what == Dirtied::New && passes(&self.dirty_new[slot], self.close_at());
+        if !self.config.is_deterministic && (is_full || is_streaming) {
             self.kick(txg);
         }
     }
@@ -41,7 +60,7 @@ impl Txgs {
     }
 
     fn close_at(&self) -> u64 {
-        self.config.dirty_max / 100 * CLOSE_PERCENT
+        percent(self.config.dirty_max, CLOSE_PERCENT)
     }
 
     /// Holds a transaction back as the dirty data asks for. Called before the open group is joined: a delayed
@@ -101,9 +120,13 @@ impl Txgs {
     }
 }
 
+fn percent(of: u64, share: u64) -> u64 {
+    of / 100 * share
+}
+
 /// The delay of one transaction.
 fn delay_ns(dirty: u64, max: u64) -> u64 {
-    let start = max / 100 * DELAY_START_PERCENT;
+    let start = percent(max, DELAY_START_PERCENT);
     if dirty <= start {
         return 0;
     }

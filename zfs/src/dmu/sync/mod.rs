@@ -262,10 +262,10 @@ fn write_data(objects: &mut [ObjectSync<'_>], blocks: Vec<(usize, Arc<Dbuf>)>) -
 
 /// Blocks in more pieces than this are joined when they are written: copying on write leaves them in pieces, and each
 /// piece makes every later read of the block dearer.
-const PIECES_MAX: usize = 4;
+const PIECES_MAX: usize = 16;
 
 fn joined(data: Abd) -> Abd {
-    if data.chunks().nth(PIECES_MAX).is_some() { Abd::copy_from(&data.to_contiguous()) } else { data }
+    if data.chunks().nth(PIECES_MAX).is_some() { data.joined() } else { data }
 }
 
 /// Allocated dnodes in a block of the dnode file.
