@@ -1,4 +1,5 @@
 //! Event records: the detail behind an error, for logs, `status` and tests.
+use crate::vdev::VdevState;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -42,6 +43,13 @@ pub enum Event {
         vdev: u64,
         /// Offset in that vdev, bytes.
         offset: u64,
+    },
+    /// A device's state has changed.
+    VdevState {
+        /// Its guid.
+        guid: u64,
+        /// What it is now.
+        state: VdevState,
     },
     /// A structure's content is not what its type demands.
     Damaged {

@@ -65,7 +65,7 @@ impl Sums {
 pub(crate) fn deflated(storage: &Storage, bp: &BlkPtr) -> u64 {
     const TYPICAL: u64 = 1 << 17;
     bp.dvas()
-        .map(|dva| match storage.vdevs().get(dva.vdev as usize) {
+        .map(|dva| match storage.tree().top(dva.vdev) {
             Some(vdev) => (dva.asize >> 9) * (TYPICAL / (vdev.asize_of(TYPICAL) >> 9).max(1)),
             None => 0,
         })

@@ -27,6 +27,7 @@ pub use log::{LogIndex, UnflushedLogs};
 pub(crate) use pool::BlockTraits;
 pub use pool::SpaceClass;
 pub use range_tree::RangeTree;
+pub(crate) use space_map::{Encoder, Extent, for_each_run};
 pub use store::{MosStore, NewMapObject};
 
 #[cfg(test)]

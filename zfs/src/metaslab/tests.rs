@@ -67,6 +67,7 @@ fn spec(id: u32, size: u64, array: u64) -> VdevSpec {
         id,
         guid: u64::from(id) + 1,
         device: Some(Arc::new(MemDisk::new(size))),
+        state: crate::vdev::VdevState::Online,
         ashift: 12,
         asize,
         metaslab_shift: layout::metaslab_shift_for(asize),
@@ -81,7 +82,7 @@ fn spec(id: u32, size: u64, array: u64) -> VdevSpec {
 fn vdevs(sizes: &[u64], arrays: &[u64]) -> Vec<TopInfo> {
     let arrays = arrays.iter().copied().chain(core::iter::repeat(0));
     let specs = sizes.iter().zip(arrays).enumerate().map(|(id, (size, array))| spec(id as u32, *size, array));
-    specs.map(|s| *Vdev::open(&s, &EventLog::new()).unwrap().info()).collect()
+    specs.map(|s| *Vdev::open(&s, &[], &EventLog::new()).unwrap().info()).collect()
 }
 
 /// Allocates what every pool has room for.

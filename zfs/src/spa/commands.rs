@@ -179,7 +179,7 @@ impl Spa {
     pub fn vdevs(&self) -> Vec<VdevInfo> {
         let config = self.config.lock();
         let tops = super::config::tops(&config).unwrap_or_default();
-        let info = |vdev: &crate::vdev::Vdev| {
+        let info = |vdev: &Arc<crate::vdev::Vdev>| {
             let top = tops.iter().find(|t| t.get_u64("guid") == Some(vdev.info().guid));
             let text = |name: &str| top.and_then(|t| t.get_str(name)).map(ToString::to_string);
             let fallback = if vdev.kind() == VdevKind::Hole { "hole" } else { "missing" };

@@ -4,7 +4,7 @@
 //! OpenZFS writes them, and pairs of a foreign pool that this build does not know are kept as they are.
 use super::new_vdev::NewTop;
 use super::spec::PoolSpec;
-use crate::vdev::{AllocClass, VdevKind, VdevSpec, layout};
+use crate::vdev::{AllocClass, VdevKind, VdevSpec, VdevState, layout};
 use crate::{Error, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -32,6 +32,8 @@ const VDEV_CHILDREN: &str = "vdev_children";
 const VDEV_TREE: &str = "vdev_tree";
 const FEATURES_FOR_READ: &str = "features_for_read";
 pub(super) const CHILDREN: &str = "children";
+/// The space map of what a leaf missed.
+pub(super) const DTL: &str = "DTL";
 /// ZAPs of a leaf, of a top-level vdev, of the root.
 pub(super) const VDEV_ZAPS: [&str; 3] =
     ["com.delphix:vdev_zap_leaf", "com.delphix:vdev_zap_top", "com.klarasystems:vdev_zap_root"];
@@ -235,13 +237,9 @@ fn open_vdev(vdev: &NvList, devices: &Devices, depth: usize) -> Result<VdevSpec>
     let id = vdev.get_u64("id").and_then(|id| u32::try_from(id).ok()).ok_or(Error::Damaged)?;
     let kind = vdev.get_str("type").ok_or(Error::Damaged)?;
     let children = vdev.get_nvlist_array(CHILDREN).unwrap_or_default();
-    // A side that was taken out has missed writes since: it is there, but not to be believed.
-    let is_out = ["offline", "faulted", "removed"].iter().any(|key| vdev.get_u64(key) == Some(1));
-    let device = devices.iter().find(|(g, _)| *g == guid && !is_out).map(|(_, d)| d.clone());
+    let device = devices.iter().find(|(g, _)| *g == guid).map(|(_, d)| d.clone());
     let kind = match kind {
-        "disk" | "file" if device.is_some() => VdevKind::Leaf,
-        "disk" | "file" if depth > 0 => VdevKind::Missing,
-        "disk" | "file" => return Err(Error::MissingVdev),
+        "disk" | "file" => VdevKind::Leaf,
         "mirror" | "replacing" | "spare" => VdevKind::Mirror,
         "raidz" => {
             let nparity = vdev.get_u64("nparity").and_then(|n| u8::try_from(n).ok()).unwrap_or(1);
@@ -254,29 +252,55 @@ fn open_vdev(vdev: &NvList, devices: &Devices, depth: usize) -> Result<VdevSpec>
             return Err(Error::Unsupported);
         }
     };
+    // What else is recorded (faulted, removed) was the judgement of another time: what was missed meanwhile is known.
+    let state = match vdev.get_u64("offline") {
+        Some(1) => VdevState::Offline,
+        _ => VdevState::Online,
+    };
     let children: Vec<VdevSpec> =
         children.iter().map(|c| open_vdev(c, devices, depth + 1)).collect::<Result<_>>()?;
-    // A spare or a replacement in use is a mirror within the mirror: for reading all their sides are alike.
-    let is_nested = |c: &VdevSpec| kind == VdevKind::Mirror && c.kind == VdevKind::Mirror;
-    let children: Vec<VdevSpec> =
-        children.into_iter().flat_map(|c| if is_nested(&c) { c.children } else { [c].into() }).collect();
-    if kind == VdevKind::Mirror && !children.iter().any(|c| c.kind != VdevKind::Missing) {
-        return Err(Error::MissingVdev);
+    Ok(VdevSpec { device, state, children, ..VdevSpec::new(kind, id, guid) })
+}
+
+/// The vdev of that guid, wherever in the tree it is.
+pub(crate) fn find(config: &NvList, guid: u64) -> Option<&NvList> {
+    fn search(vdev: &NvList, guid: u64, depth: usize) -> Option<&NvList> {
+        if vdev.get_u64("guid") == Some(guid) {
+            return Some(vdev);
+        }
+        let children = vdev.get_nvlist_array(CHILDREN).filter(|_| depth < TREE_DEPTH_MAX)?;
+        children.iter().find_map(|child| search(child, guid, depth + 1))
     }
-    Ok(VdevSpec {
-        kind,
-        id,
-        guid,
-        device,
-        ashift: 0,
-        asize: 0,
-        metaslab_shift: 0,
-        metaslab_array: ObjectId(0),
-        class: AllocClass::Normal,
-        is_excluded: false,
-        top_zap: ObjectId(0),
-        children,
-    })
+    tops(config).ok()?.iter().find_map(|top| search(top, guid, 0))
+}
+
+/// Calls `f` with the vdev of that guid, to change it.
+///
+/// # Errors
+/// `Damaged` when there is none.
+pub(crate) fn change(config: &mut NvList, guid: u64, f: &mut dyn FnMut(&mut NvList)) -> Result<()> {
+    fn search(vdev: &mut NvList, guid: u64, depth: usize, f: &mut dyn FnMut(&mut NvList)) -> bool {
+        if depth > 0 && vdev.get_u64("guid") == Some(guid) {
+            f(vdev);
+            return true;
+        }
+        match vdev.get_mut(CHILDREN) {
+            Some(NvValue::NvListArray(children)) if depth <= TREE_DEPTH_MAX => {
+                children.iter_mut().any(|child| search(child, guid, depth + 1, f))
+            }
+            _ => false,
+        }
+    }
+    let tree = config.get_nvlist_mut(VDEV_TREE).ok_or(Error::Damaged)?;
+    if search(tree, guid, 0, f) { Ok(()) } else { Err(Error::Damaged) }
+}
+
+/// Names the space map of what a leaf missed.
+///
+/// # Errors
+/// `Damaged` when there is no such leaf.
+pub(crate) fn set_dtl(config: &mut NvList, guid: u64, object: ObjectId) -> Result<()> {
+    change(config, guid, &mut |leaf| set_before(leaf, DTL, NvValue::Uint64(object.0), "create_txg"))
 }
 
 /// Puts `top` in the place of top-level vdev `index`.

@@ -16,12 +16,12 @@ use super::spec::{ImportOptions, PoolName};
 use super::sync::Tasks;
 use super::traverse::{Visitor, Walk};
 use super::{DeferredFrees, LabelSummary, Spa, State, features, space_maps};
-use super::{bias, config};
+use super::{bias, config, dtl};
 use crate::dmu::{Objset, ObjsetConfig, ObjsetProperties};
 use crate::dsl::{bpobj, dir, freeing, names as dsl_names};
 use crate::event::{Event, EventLog};
 use crate::txg::{TxgConfig, Txgs};
-use crate::vdev::{AllocClass, VdevKind, VdevSpec};
+use crate::vdev::{Leaf, VdevKind, VdevSpec};
 use crate::zio::{Storage, StorageConfig};
 use crate::{Error, Result};
 use alloc::collections::BTreeMap;
@@ -48,6 +48,15 @@ struct Candidate {
     labels: DeviceLabels,
     guid: u64,
     top_guid: u64,
+}
+
+impl Candidate {
+    /// Its guid, and the transaction groups of its configuration and of its best uberblock.
+    fn ages(&self) -> (u64, u64, u64) {
+        let best = label::best_uberblock(self.labels.uberblocks.iter().copied(), None);
+        let config = self.labels.config.get_u64("txg").unwrap_or(0);
+        (self.guid, config, best.map_or(0, |u| u.txg.0))
+    }
 }
 
 /// The devices of one pool.
@@ -233,20 +242,7 @@ fn devices_of(found: &Found) -> Vec<(u64, Arc<dyn BlockDevice>)> {
 
 /// A top-level vdev whose labels were not found: whether the pool can do without is for the MOS to say.
 fn absent(id: u32) -> VdevSpec {
-    VdevSpec {
-        kind: VdevKind::Missing,
-        id,
-        guid: 0,
-        device: None,
-        ashift: 0,
-        asize: 0,
-        metaslab_shift: 0,
-        metaslab_array: ObjectId(0),
-        class: AllocClass::Normal,
-        is_excluded: true,
-        top_zap: ObjectId(0),
-        children: Vec::new(),
-    }
+    VdevSpec { is_excluded: true, ..VdevSpec::new(VdevKind::Missing, id, 0) }
 }
 
 /// The vdev tree as the labels tell it: good enough to read the MOS.
@@ -276,6 +272,7 @@ fn untrusted_tops(found: &Found) -> Result<Vec<VdevSpec>> {
 
 fn open_storage(
     tops: &[VdevSpec],
+    known: &[Arc<Leaf>],
     is_read_only: bool,
     options: Option<&ImportOptions>,
     events: &EventLog,
@@ -287,7 +284,7 @@ fn open_storage(
         nr_allocators: if options.is_some_and(|o| o.deterministic.is_none()) { rt::nr_cpus() } else { 1 },
         events: events.clone(),
     };
-    Storage::open(tops, &config)
+    Storage::open_with(tops, known, &config)
 }
 
 fn open_mos(
@@ -311,7 +308,7 @@ fn open_mos(
 
 /// Reads the configuration that the MOS holds, over devices as the labels describe them.
 fn read_trusted_config(found: &Found, uberblock: &Uberblock, events: &EventLog) -> Result<NvList> {
-    let storage = open_storage(&untrusted_tops(found)?, true, None, events)?;
+    let storage = open_storage(&untrusted_tops(found)?, &[], true, None, events)?;
     let txgs = Txgs::new(uberblock.txg.next(), TxgConfig::default());
     let pool = found.config.get_str("name").unwrap_or_default();
     let (mos, _) = open_mos(&storage, &txgs, uberblock, pool, true)?;
@@ -352,12 +349,15 @@ fn open(
     let mut tops: Vec<VdevSpec> =
         config::tops(&trusted)?.iter().map(|top| config::open_top(top, &devices)).collect::<Result<_>>()?;
     let mut reason = read_only_reason(options, &tops, &devices);
+    let labels: Vec<_> = found.candidates.iter().map(Candidate::ages).collect();
     // One look at the pool without the right to write decides whether it may be written.
     let txgs = new_txgs(choice.first_open, options);
-    let storage = open_storage(&tops, true, Some(options), &events)?;
+    let storage = open_storage(&tops, &[], true, Some(options), &events)?;
     let (mos, _) = open_mos(&storage, &txgs, &uberblock, &name, true)?;
     mos.load()?;
     set_salt(&mos, &storage)?;
+    dtl::load(&mos, &trusted, &storage.leaves())?;
+    dtl::note_stale(&storage, &labels, found.config.get_u64("txg").unwrap_or(0), uberblock.txg.0);
     let forced = reason_in_pool(&mos, &storage, &events, &uberblock)?;
     reason = reason.or(forced);
     let is_forced = reason.is_some() && !options.read_only;
@@ -368,7 +368,7 @@ fn open(
     let has_classes = bias::read_all(&mos, &mut tops)?;
     let storage = match is_read_only && !has_classes {
         true => storage,
-        false => open_storage(&tops, is_read_only, Some(options), &events)?,
+        false => open_storage(&tops, &storage.leaves(), is_read_only, Some(options), &events)?,
     };
     let (mos, mos_hooks) = open_mos(&storage, &txgs, &uberblock, &name, is_read_only)?;
     mos.load()?;
@@ -443,14 +443,10 @@ fn read_only_reason(
     if devices.iter().any(|(_, device)| device.geometry().is_read_only) {
         return because("a device is read-only");
     }
-    if tops.iter().any(|top| top.kind != VdevKind::Hole && lacks_device(top)) {
-        return because("a device is missing");
+    if tops.iter().any(|top| top.kind == VdevKind::Missing) {
+        return because("a vdev is missing");
     }
     None
-}
-
-fn lacks_device(vdev: &VdevSpec) -> bool {
-    vdev.kind == VdevKind::Missing || vdev.children.iter().any(lacks_device)
 }
 
 /// Reasons in the pool not to write it.

@@ -7,10 +7,10 @@
 //! | [`spec`], [`info`] | what callers say about a pool, and what they see of one |
 //! | [`feature`], `features` | feature flags: what this build does with each; the pool's own, with their refcounts |
 //! | `label`, `config` | what lies on the devices outside the tree: labels, uberblocks, the vdev tree |
-//! | `new_vdev` | vdevs that are being made |
+//! | `new_vdev`, `dtl`, `assess` | vdevs that are being made; what leaves missed; when a device is given up |
 //! | `create`, `import` | how a pool comes to be open |
 //! | `bias` | what top-level vdevs are for |
-//! | `sync` | one transaction group to disk |
+//! | `sync`, `commit` | one transaction group to disk; what makes it the pool's state |
 //! | `commands` | what is done to pools and datasets |
 //! | `snapshots`, `clones`, `holds` | what is done to snapshots, clones and bookmarks |
 //! | `mos`, `space_maps`, `mos_hooks` | the meta-object set |
@@ -20,11 +20,14 @@
 //! Invariants: everything that changes the MOS runs in the sync thread (as part of a transaction group, or as a task
 //! that a command left for it), so MOS objects need no transaction of their own and no lock is shared with
 //! commands that wait. After a failed write nothing is acknowledged any more.
+mod assess;
 pub(crate) mod bias;
 mod clones;
 mod commands;
+mod commit;
 mod config;
 mod create;
+mod dtl;
 pub(crate) mod environment;
 pub mod feature;
 pub(crate) mod features;
@@ -36,6 +39,7 @@ mod label;
 pub(crate) mod mos;
 mod mos_hooks;
 mod new_vdev;
+mod resilver;
 mod snapshots;
 pub(crate) mod space_maps;
 pub mod spec;

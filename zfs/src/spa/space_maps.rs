@@ -65,7 +65,7 @@ pub(crate) fn unflushed_logs(mos: &Mos, storage: &Storage) -> Result<UnflushedLo
         Ok(())
     })?;
     let mut vdevs = BTreeMap::new();
-    for vdev in storage.vdevs() {
+    for vdev in storage.vdevs().iter() {
         let info = vdev.info();
         if info.top_zap.is_none() {
             continue;

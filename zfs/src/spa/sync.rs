@@ -8,36 +8,26 @@
 //!
 //! Until the uberblock is written nothing of the group is reachable: no block that the last uberblock reaches is
 //! overwritten (only blocks born in this group are), and freed space is not reused for two more groups.
-use super::label;
 use super::{Spa, config, features, history};
 use crate::dmu::DmuTx;
 use crate::dsl::dir::{self, Kinds};
 use crate::dsl::{book, bpobj, freeing};
 use crate::event::Event;
 use crate::scan::errlog;
-use crate::vdev::{IoGroup, Leaf};
 use crate::zio::SyncCtx;
 use crate::{Error, Result};
-use abd::Abd;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
-use nvpair::NvList;
 use ondisk::dsl::{DdUsed, MOS_DIR_NAME};
 use ondisk::label::PoolState;
 use ondisk::pool_directory as names;
-use ondisk::uberblock::{Mmp, Uberblock};
 use ondisk::{BlkPtr, ObjectId, Txg};
 use rt::SpinLock;
 
 /// A pool that has not converged by now never will.
 const PASSES_MAX: u32 = 64;
-/// Top-level vdevs that get an uberblock when the configuration has not changed.
-const UBERBLOCK_VDEVS_MAX: usize = 3;
-
-/// Offsets on a device, and what to write there.
-type Pieces = Vec<(u64, Abd)>;
 
 /// What a command leaves for the sync thread.
 pub(super) type Task = Box<dyn FnOnce(&Arc<Spa>, &SyncCtx, &DmuTx) -> Result<()> + Send>;
@@ -113,6 +103,7 @@ impl Spa {
         let tasks = self.tasks.take(txg);
         let is_dirty = !tasks.is_empty()
             || self.mos.is_config_dirty()
+            || self.has_dirty_dtl()
             || self.mos.objset().is_dirty(txg)
             || self.state.lock().is_freeing
             || errlog::is_due(self)
@@ -120,11 +111,24 @@ impl Spa {
         if !is_dirty {
             return Ok(());
         }
-        let ctx = self.storage.begin_sync(txg);
+        let mut ctx = self.storage.begin_sync(txg);
         self.first_pass(&ctx, tasks)?;
-        let is_config_dirty = self.write_config(&ctx)?;
-        let root = self.converge(ctx.clone())?;
-        ctx.batch.wait()?;
+        let mut is_config_dirty = false;
+        let mut root;
+        // A leaf that fails while the group is written has missed it, which the group has to say. A leaf that failed is
+        // noted once, so this ends.
+        loop {
+            self.write_dtls(&ctx)?;
+            is_config_dirty |= self.write_config(&ctx)?;
+            (root, ctx) = self.converge(ctx)?;
+            ctx.batch.wait()?;
+            self.storage.flush_all()?;
+            self.assess();
+            if !self.has_dirty_dtl() {
+                break;
+            }
+            ctx = ctx.next_pass();
+        }
         self.commit(txg, root, is_config_dirty)?;
         self.scan().holds.wait_before_done(txg);
         self.storage.sync_done(txg)?;
@@ -166,8 +170,8 @@ impl Spa {
         Ok(())
     }
 
-    /// The MOS and the space maps, in turn, until nothing is dirty.
-    fn converge(&self, mut ctx: SyncCtx) -> Result<BlkPtr> {
+    /// The MOS and the space maps, in turn, until nothing is dirty; the MOS' root, and the last pass.
+    fn converge(&self, mut ctx: SyncCtx) -> Result<(BlkPtr, SyncCtx)> {
         let mut root = None;
         loop {
             self.charge_mos(&DmuTx::syncing(&ctx))?;
@@ -182,7 +186,7 @@ impl Spa {
             }
             ctx = ctx.next_pass();
         }
-        Ok(root.unwrap_or_else(|| self.mos.objset().root()))
+        Ok((root.unwrap_or_else(|| self.mos.objset().root()), ctx))
     }
 
     /// Charges `$MOS` with what the MOS has grown by. What the last pass adds is charged in the next group.
@@ -222,102 +226,6 @@ impl Spa {
             Ok(())
         })?;
         Ok(true)
-    }
-
-    /// Makes the group the pool's state. Every block it consists of has been written, none need be durable yet.
-    ///
-    /// 1. Flush: the tree below the new root is durable. A crash before the uberblock finds the old one, whose
-    ///    tree nothing has touched.
-    /// 2. When the configuration changed: labels 0 and 2 of every leaf, then flush. A crash finds the old
-    ///    uberblock with labels 1 and 3, which still describe it, or with 0 and 2, which name the same devices and
-    ///    pool. Torn labels fail their checksum and are passed over.
-    /// 3. The uberblock, into its slot of all four labels, then flush. Slots turn with the txg: a torn slot costs only
-    ///    an uberblock many groups old, and the one before is whole. From the flush on the group is what import
-    ///    finds.
-    /// 4. When the configuration changed: labels 1 and 3, then flush. A crash finds the new uberblock with labels 0
-    ///    and 2.
-    fn commit(&self, txg: Txg, rootbp: BlkPtr, is_config_dirty: bool) -> Result<()> {
-        self.storage.flush_all()?;
-        let uberblock = Uberblock {
-            version: self.version,
-            txg,
-            guid_sum: self.guid_sum,
-            timestamp: self.env.time(),
-            rootbp,
-            software_version: ondisk::SPA_VERSION_FEATURES,
-            mmp: Some(Mmp::default()),
-            checkpoint_txg: Txg::ZERO,
-            raidz_reflow: 0,
-        };
-        if is_config_dirty {
-            self.write_labels([0, 2])?;
-            self.storage.flush_all()?;
-        }
-        self.write_uberblock(&uberblock, is_config_dirty)?;
-        self.storage.flush_all()?;
-        *self.uberblock.lock() = uberblock;
-        if is_config_dirty {
-            self.write_labels([1, 3])?;
-            self.storage.flush_all()?;
-        }
-        Ok(())
-    }
-
-    fn write_labels(&self, which: [usize; 2]) -> Result<()> {
-        let current = self.config.lock().clone();
-        self.write_to_leaves(self.leaves(usize::MAX), &mut |leaf, _| {
-            let config: NvList = config::for_label(&current, leaf.guid())?;
-            let offsets = leaf.label_offsets();
-            which
-                .iter()
-                .map(|index| {
-                    let (at, data) = label::config_part(&config, offsets[*index])?;
-                    Ok((offsets[*index] + at, data))
-                })
-                .collect()
-        })
-    }
-
-    fn write_uberblock(&self, uberblock: &Uberblock, is_everywhere: bool) -> Result<()> {
-        let nr_vdevs = if is_everywhere { usize::MAX } else { UBERBLOCK_VDEVS_MAX };
-        self.write_to_leaves(self.leaves(nr_vdevs), &mut |leaf, ashift| {
-            let offsets = leaf.label_offsets();
-            offsets
-                .iter()
-                .map(|at| label::uberblock_part(uberblock, ashift, self.is_multihost, *at))
-                .collect()
-        })
-    }
-
-    /// The leaves of the first `nr_vdevs` top-level vdevs, and their ashifts.
-    fn leaves(&self, nr_vdevs: usize) -> Vec<(Arc<Leaf>, u8)> {
-        let vdevs = self.storage.vdevs().iter().filter(|v| !v.io().leaves().is_empty());
-        vdevs
-            .take(nr_vdevs)
-            .flat_map(|v| v.io().leaves().iter().map(|leaf| (leaf.clone(), v.info().ashift)))
-            .collect()
-    }
-
-    /// Writes pieces to leaves, all at once. Any that fails fails the group: a disk that cannot take its label is not to
-    /// be trusted with the pool's only copy.
-    fn write_to_leaves(
-        &self,
-        leaves: Vec<(Arc<Leaf>, u8)>,
-        pieces: &mut dyn FnMut(&Leaf, u8) -> Result<Pieces>,
-    ) -> Result<()> {
-        let group = IoGroup::new();
-        let mut result = Ok(());
-        for (leaf, ashift) in &leaves {
-            match pieces(leaf, *ashift) {
-                Ok(pieces) => pieces
-                    .into_iter()
-                    .for_each(|(offset, data)| leaf.start_write_raw(offset, data, group.completion(0))),
-                Err(e) => result = Err(e),
-            }
-        }
-        let done = group.wait(leaves.iter().map(|(leaf, _)| &**leaf));
-        result?;
-        done.into_iter().try_for_each(|d| d.result.map_err(Error::from))
     }
 
     /// Tells open datasets what they may still write.

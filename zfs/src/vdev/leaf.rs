@@ -6,6 +6,8 @@
 //!
 //! A failed request is taken apart and each of its I/Os retried once alone, so that one bad sector costs only the
 //! block it lies in, and a passing fault costs nothing.
+use super::absent::AbsentDevice;
+use super::health::{Health, VdevState};
 use super::layout::{DATA_START, label_offsets};
 use super::priority::Priority;
 use super::queue::{Joined, LeafIo, Limits, Payload, Queue};
@@ -17,13 +19,14 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use blockdev::{BlockDevice, Complete, Completion, Done, Geometry, Op, QueueFull, Request, WriteCache};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use ondisk::Txg;
 use rt::SpinLock;
 
 /// One device of the pool.
 #[derive(Debug)]
 pub struct Leaf {
     me: Weak<Self>,
-    guid: u64,
+    health: Arc<Health>,
     /// Top-level vdev it belongs to.
     top: u32,
     device: Arc<dyn BlockDevice>,
@@ -53,8 +56,23 @@ struct State {
 }
 
 impl Leaf {
-    /// A leaf on `device`, below top-level vdev `top`.
+    /// A leaf on `device`, below top-level vdev `top`, that is in good order.
     pub fn new(guid: u64, top: u32, device: Arc<dyn BlockDevice>, events: EventLog) -> Arc<Self> {
+        Self::with_health(Health::new(guid), top, device, events)
+    }
+
+    /// A leaf without a device.
+    pub(crate) fn absent(health: Arc<Health>, top: u32, events: EventLog) -> Arc<Self> {
+        Self::with_health(health, top, Arc::new(AbsentDevice), events)
+    }
+
+    /// A leaf on `device` whose history is known.
+    pub(crate) fn with_health(
+        health: Arc<Health>,
+        top: u32,
+        device: Arc<dyn BlockDevice>,
+        events: EventLog,
+    ) -> Arc<Self> {
         let geometry = device.geometry();
         let limits =
             Limits { max_transfer: geometry.max_transfer as u64, max_segments: geometry.max_segments.max(1) };
@@ -67,7 +85,7 @@ impl Leaf {
         };
         Arc::new_cyclic(|me| Self {
             me: me.clone(),
-            guid,
+            health,
             top,
             device,
             geometry,
@@ -83,7 +101,42 @@ impl Leaf {
 
     /// The guid of its label.
     pub fn guid(&self) -> u64 {
-        self.guid
+        self.health.guid()
+    }
+
+    /// How it does.
+    pub fn health(&self) -> &Arc<Health> {
+        &self.health
+    }
+
+    /// The device below.
+    pub fn device(&self) -> &Arc<dyn BlockDevice> {
+        &self.device
+    }
+
+    /// I/O is sent to it.
+    pub fn is_usable(&self) -> bool {
+        self.health.state().is_usable()
+    }
+
+    /// What was written to it in that group can be read from it.
+    pub(crate) fn is_current(&self, txg: Txg) -> bool {
+        self.is_usable() && !self.health.misses(txg)
+    }
+
+    /// Forgets its errors; a device that was given up for them is used again.
+    pub(crate) fn clear_errors(&self) {
+        self.health.clear_errors();
+        let state = self.health.state();
+        if matches!(state, VdevState::Degraded | VdevState::Faulted | VdevState::Removed) && !self.is_absent()
+        {
+            self.health.set_state(VdevState::Online);
+        }
+    }
+
+    /// It has no device.
+    pub(crate) fn is_absent(&self) -> bool {
+        self.geometry.capacity == 0
     }
 
     /// Index of its top-level vdev.
@@ -148,7 +201,7 @@ impl Leaf {
                 Ok(())
             }
             Err(e) => {
-                self.flush_failed();
+                self.flush_failed(blockdev::Error::Io);
                 Err(e)
             }
         }
@@ -174,7 +227,8 @@ impl Leaf {
     }
 
     /// A flush has failed.
-    pub(crate) fn flush_failed(&self) {
+    pub(crate) fn flush_failed(&self, error: blockdev::Error) {
+        self.health.note_write_error(error);
         self.events.post(Event::WriteFailed { vdev: u64::from(self.top), offset: 0 });
     }
 
@@ -207,6 +261,16 @@ impl Leaf {
             return done.complete(Err(blockdev::Error::Invalid), None);
         };
         self.push(LeafIo { offset, payload, priority, is_retry: false, done });
+    }
+
+    /// Starts a read in allocatable space.
+    pub(crate) fn start_read(&self, offset: u64, len: usize, priority: Priority, done: Completion) {
+        self.start(offset, Payload::Read(len), priority, done);
+    }
+
+    /// Starts a write in allocatable space.
+    pub(crate) fn start_write(&self, offset: u64, data: Abd, priority: Priority, done: Completion) {
+        self.start(offset, Payload::Write(data), priority, done);
     }
 
     fn push(&self, io: LeafIo) {
@@ -308,7 +372,10 @@ impl Leaf {
                 self.state.lock().queue.push(LeafIo { is_retry: true, ..io });
                 continue;
             }
-            if matches!(io.payload, Payload::Write(_)) {
+            if !matches!(io.payload, Payload::Write(_)) {
+                self.health.note_read_error();
+            } else {
+                self.health.note_write_error(error);
                 let offset = io.offset.saturating_sub(DATA_START);
                 self.events.post(Event::WriteFailed { vdev: u64::from(self.top), offset });
             }

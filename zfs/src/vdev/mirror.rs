@@ -1,105 +1,101 @@
-//! Mirrors: the same bytes at the same offset of every child.
+//! Mirrors, single devices among them: the same bytes at the same offset of every side.
+//!
+//! Attempt `n` is side `n`.
 use super::leaf::Leaf;
 use super::queue::Payload;
-use super::top::{ReadIo, TopVdev, WriteIo};
+use super::sides::{Part, PartWrite, Sides, write_parts};
+use super::top::{ReadIo, Standing, TopVdev, WriteIo};
 use crate::{Error, Result};
+use abd::Abd;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use blockdev::{Complete, Completion, Done};
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use rt::SpinLock;
+use ondisk::Txg;
 
-/// Reads of neighbouring offsets prefer the same child, so that its queue can join them and its read-ahead helps.
+/// Reads of neighbouring offsets prefer the same side, so that its queue can join them and its read-ahead helps.
 const LOCALITY_SHIFT: u32 = 20;
 
-/// The children of a mirror that could be opened.
+/// A mirror of one or more sides.
 #[derive(Debug)]
 pub(crate) struct Mirror {
-    leaves: Vec<Arc<Leaf>>,
+    sides: Sides,
 }
 
 impl Mirror {
-    /// A mirror of which `leaves` are there.
+    /// A mirror of these sides.
     ///
     /// # Errors
-    /// `MissingVdev` when none is there.
-    pub(crate) fn new(leaves: Vec<Arc<Leaf>>) -> Result<Self> {
-        if leaves.is_empty() {
+    /// `MissingVdev` when none of them can be used.
+    pub(crate) fn new(sides: Sides) -> Result<Self> {
+        if !sides.iter().any(|leaf| leaf.is_usable()) {
             return Err(Error::MissingVdev);
         }
-        Ok(Self { leaves })
+        Ok(Self { sides })
     }
 
-    fn leaf_of(&self, offset: u64, attempt: usize) -> &Leaf {
-        let first = (offset >> LOCALITY_SHIFT) as usize;
-        &self.leaves[first.wrapping_add(attempt) % self.leaves.len()]
+    fn write_to(&self, io: WriteIo, is_wanted: impl Fn(usize) -> bool) {
+        let wanted = self.sides.iter().enumerate().filter(|(side, _)| is_wanted(*side));
+        let part =
+            |leaf: &Arc<Leaf>| Part { leaf: leaf.clone(), offset: io.offset, content: io.data.clone() };
+        let parts = wanted.map(|(_, leaf)| PartWrite { child: 0, part: part(leaf) }).collect();
+        write_parts(parts, 0, io.txg, io.priority, io.done);
     }
 }
 
 impl TopVdev for Mirror {
     fn leaves(&self) -> &[Arc<Leaf>] {
-        &self.leaves
+        &self.sides
     }
 
     fn nr_attempts(&self) -> usize {
-        self.leaves.len()
+        self.sides.len()
+    }
+
+    fn nr_copies(&self) -> usize {
+        self.sides.len()
+    }
+
+    fn first_attempt(&self, offset: u64, txg: Txg) -> usize {
+        let nr = self.sides.len();
+        let start = (offset >> LOCALITY_SHIFT) as usize % nr;
+        (0..nr).map(|n| (start + n) % nr).find(|side| self.sides[*side].is_current(txg)).unwrap_or(start)
+    }
+
+    fn standing(&self, attempt: usize, txg: Txg) -> Standing {
+        match self.sides.get(attempt) {
+            Some(leaf) if leaf.is_current(txg) => Standing::Good,
+            Some(leaf) if leaf.is_usable() => Standing::Stale,
+            _ => Standing::Absent,
+        }
     }
 
     fn read(&self, io: ReadIo) {
-        self.leaf_of(io.offset, io.attempt).start(io.offset, Payload::Read(io.len), io.priority, io.done);
+        match self.sides.get(io.attempt) {
+            Some(leaf) => leaf.start(io.offset, Payload::Read(io.len), io.priority, io.done),
+            None => io.done.complete(Err(blockdev::Error::Invalid), None),
+        }
     }
 
     fn write(&self, io: WriteIo) {
-        let all = Arc::new(AllOf::new(self.leaves.len(), io.done));
-        for leaf in &self.leaves {
-            let done = Completion::new(all.clone(), 0);
-            leaf.start(io.offset, Payload::Write(io.data.clone()), io.priority, done);
-        }
+        self.write_to(io, |_| true);
     }
 
     fn repair(&self, bad: &[usize], good: Option<usize>, io: WriteIo) {
-        if good.is_none() || bad.is_empty() {
-            return self.write(io);
-        }
-        let all = Arc::new(AllOf::new(bad.len(), io.done));
-        for &attempt in bad {
-            let done = Completion::new(all.clone(), 0);
-            let payload = Payload::Write(io.data.clone());
-            self.leaf_of(io.offset, attempt).start(io.offset, payload, io.priority, done);
-        }
+        let is_all = good.is_none() || bad.is_empty();
+        self.write_to(io, |side| is_all || bad.contains(&side));
     }
-}
 
-/// Answers one completion when several I/Os are done; any failure fails it.
-#[derive(Debug)]
-pub(crate) struct AllOf {
-    nr_left: AtomicUsize,
-    has_failed: AtomicBool,
-    done: SpinLock<Option<Completion>>,
-}
-
-impl AllOf {
-    pub(crate) fn new(nr: usize, done: Completion) -> Self {
-        Self {
-            nr_left: AtomicUsize::new(nr),
-            has_failed: AtomicBool::new(false),
-            done: SpinLock::new(Some(done)),
-        }
+    fn note_bad(&self, bad: &[usize], _good: Option<usize>) {
+        bad.iter()
+            .filter_map(|side| self.sides.get(*side))
+            .for_each(|leaf| leaf.health().note_checksum_error());
     }
-}
 
-impl Complete for AllOf {
-    fn complete(&self, done: Done) {
-        if done.result.is_err() {
-            self.has_failed.store(true, Ordering::Relaxed);
-        }
-        if self.nr_left.fetch_sub(1, Ordering::AcqRel) != 1 {
-            return;
-        }
-        let result = if self.has_failed.load(Ordering::Relaxed) { Err(blockdev::Error::Io) } else { Ok(()) };
-        let completion = self.done.lock().take();
-        if let Some(completion) = completion {
-            completion.complete(result, None);
-        }
+    fn parts(&self, offset: u64, data: &Abd) -> Vec<Part> {
+        let part = |leaf: &Arc<Leaf>| Part { leaf: leaf.clone(), offset, content: data.clone() };
+        self.sides.iter().map(part).collect()
+    }
+
+    fn nr_spare(&self, is_good: &dyn Fn(&Leaf) -> bool) -> Option<usize> {
+        self.sides.iter().filter(|leaf| is_good(leaf)).count().checked_sub(1)
     }
 }

@@ -1,5 +1,6 @@
 //! The vdev tree as the pool's configuration describes it, with its opened devices.
 use super::class::AllocClass;
+use super::health::VdevState;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use blockdev::BlockDevice;
@@ -10,7 +11,7 @@ use ondisk::ObjectId;
 pub enum VdevKind {
     /// A device or a file.
     Leaf,
-    /// Copies on every child.
+    /// Copies on every child: mirrors, and devices with their replacements or spares.
     Mirror,
     /// Parity over the children.
     RaidZ {
@@ -34,6 +35,8 @@ pub struct VdevSpec {
     pub guid: u64,
     /// The device of a leaf.
     pub device: Option<Arc<dyn BlockDevice>>,
+    /// What is known of a leaf's state when its device is opened.
+    pub state: VdevState,
     /// log2 of the smallest allocation (top-level vdevs).
     pub ashift: u8,
     /// Allocatable bytes, a multiple of the metaslab size less the rest (top-level vdevs).
@@ -60,6 +63,7 @@ impl VdevSpec {
             id,
             guid,
             device: None,
+            state: VdevState::Online,
             ashift: 0,
             asize: 0,
             metaslab_shift: 0,

@@ -1,15 +1,16 @@
 //! Top-level vdevs: where a DVA's offset becomes I/O of leaves.
 //!
-//! A read names an *attempt*: the `n`th independent way to get the same bytes (the `n`th side of a mirror, the `n`th
-//! set of columns of a raidz). The zio layer checks the checksum, tries the next attempt when it is wrong, and asks
-//! for the repair of the attempts that failed: so no vdev needs to know checksums.
+//! A read names an *attempt*: one of the independent ways to get the same bytes (a side of a mirror, a set of columns of
+//! a raidz). The zio layer checks the checksum, tries the next attempt when it is wrong, and asks for the repair of the
+//! attempts that failed: so no vdev needs to know checksums.
 use super::class::AllocClass;
-use super::layout::DATA_START;
+use super::health::{Health, VdevState};
+use super::layout;
 use super::leaf::Leaf;
 use super::mirror::Mirror;
 use super::priority::Priority;
-use super::queue::Payload;
 use super::raidz::RaidZ;
+use super::sides::{Part, Sides};
 use super::spec::{VdevKind, VdevSpec};
 use crate::event::EventLog;
 use crate::{Error, Result};
@@ -19,7 +20,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use blockdev::Completion;
 use core::fmt;
-use ondisk::ObjectId;
+use ondisk::{ObjectId, Txg};
 
 /// A read of a top-level vdev. Offsets are those of DVAs; lengths are multiples of 512.
 #[derive(Debug)]
@@ -43,24 +44,43 @@ pub struct WriteIo {
     pub offset: u64,
     /// What.
     pub data: Abd,
+    /// The transaction group it belongs to: leaves that do not get it note that.
+    pub txg: Txg,
     /// How urgent.
     pub priority: Priority,
-    /// Told when every leaf has done its part.
+    /// Told when every leaf has done its part, as far as it can.
     pub done: Completion,
+}
+
+/// What to expect of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It should give the right bytes.
+    Good,
+    /// Some leaf missed the transaction group; it may give them all the same.
+    Stale,
+    /// Some leaf cannot be read.
+    Absent,
 }
 
 /// A top-level vdev's way of placing bytes on leaves.
 pub trait TopVdev: Send + Sync + fmt::Debug {
-    /// The devices below.
+    /// The devices below, absent ones too.
     fn leaves(&self) -> &[Arc<Leaf>];
 
     /// Ways to read a range, at least 1.
     fn nr_attempts(&self) -> usize;
 
-    /// How many of them, from the first on, give the right bytes when nothing is wrong.
+    /// Those below this number do not share a copy of the bytes; 1 when no two attempts are independent.
     fn nr_copies(&self) -> usize {
-        self.nr_attempts()
+        1
     }
+
+    /// The way to begin with for a block of that group.
+    fn first_attempt(&self, offset: u64, txg: Txg) -> usize;
+
+    /// What to expect of an attempt at a block of that group.
+    fn standing(&self, attempt: usize, txg: Txg) -> Standing;
 
     /// Starts a read.
     fn read(&self, io: ReadIo);
@@ -71,6 +91,16 @@ pub trait TopVdev: Send + Sync + fmt::Debug {
     /// Starts the rewriting, with good data, of what the attempts `bad` read wrongly; `good` is the attempt that was
     /// right, `None` when it was none of this vdev's.
     fn repair(&self, bad: &[usize], good: Option<usize>, io: WriteIo);
+
+    /// Counts the leaves that gave wrong bytes in the attempts `bad`.
+    fn note_bad(&self, bad: &[usize], good: Option<usize>);
+
+    /// What each leaf holds of a block.
+    fn parts(&self, offset: u64, data: &Abd) -> Vec<Part>;
+
+    /// How many more devices may be lost when only those that are `is_good` are there; `None` when that is too few
+    /// already.
+    fn nr_spare(&self, is_good: &dyn Fn(&Leaf) -> bool) -> Option<usize>;
 }
 
 /// What the allocator and the label code know of a top-level vdev.
@@ -108,17 +138,16 @@ pub struct Vdev {
     info: TopInfo,
     kind: VdevKind,
     io: Box<dyn TopVdev>,
-    /// Devices it should have.
-    nr_devices: usize,
 }
 
 impl Vdev {
-    /// Opens a top-level vdev.
+    /// Opens a top-level vdev. Leaves of `known` are used again when guid and device are the same; of one whose device
+    /// changed, its history.
     ///
     /// # Errors
     /// `Unsupported` for kinds not implemented; `Invalid` when the description contradicts itself; `MissingVdev` when
-    /// the device is smaller than the vdev.
-    pub(crate) fn open(spec: &VdevSpec, events: &EventLog) -> Result<Self> {
+    /// too many devices are missing, or too small.
+    pub(crate) fn open(spec: &VdevSpec, known: &[Arc<Leaf>], events: &EventLog) -> Result<Self> {
         let is_absent = matches!(spec.kind, VdevKind::Hole | VdevKind::Missing);
         let (nr_columns, nr_parity) = match spec.kind {
             VdevKind::RaidZ { nparity } => {
@@ -141,7 +170,7 @@ impl Vdev {
             is_excluded: spec.is_excluded,
         };
         if !is_absent {
-            let is_sane = (super::layout::ASHIFT_MIN..=super::layout::ASHIFT_MAX).contains(&info.ashift)
+            let is_sane = (layout::ASHIFT_MIN..=layout::ASHIFT_MAX).contains(&info.ashift)
                 && info.metaslab_shift >= info.ashift
                 && info.metaslab_shift < 60
                 && info.asize <= 1 << 60;
@@ -149,23 +178,16 @@ impl Vdev {
                 return Err(Error::Invalid);
             }
         }
+        let opener = Opener { top: spec, known, events };
         let io: Box<dyn TopVdev> = match spec.kind {
-            VdevKind::Leaf => Box::new(Single([open_leaf(spec, spec, events)?])),
-            VdevKind::Mirror => {
-                let leaves: Vec<_> = open_children(spec, events)?.into_iter().flatten().collect();
-                Box::new(Mirror::new(leaves)?)
-            }
+            VdevKind::Leaf | VdevKind::Mirror => Box::new(Mirror::new(opener.sides(spec)?)?),
             VdevKind::Hole | VdevKind::Missing => Box::new(Absent),
             VdevKind::RaidZ { nparity } => {
-                Box::new(RaidZ::new(open_children(spec, events)?, nparity, spec.ashift)?)
+                let children = spec.children.iter().map(|c| opener.sides(c)).collect::<Result<_>>()?;
+                Box::new(RaidZ::new(children, nparity, spec.ashift)?)
             }
         };
-        let nr_devices = match spec.kind {
-            VdevKind::Mirror | VdevKind::RaidZ { .. } => spec.children.len(),
-            VdevKind::Leaf | VdevKind::Missing => 1,
-            VdevKind::Hole => 0,
-        };
-        Ok(Self { info, kind: spec.kind, io, nr_devices })
+        Ok(Self { info, kind: spec.kind, io })
     }
 
     /// Its numbers.
@@ -188,10 +210,27 @@ impl Vdev {
         self.info.asize_of(psize)
     }
 
-    /// Whether devices are absent that belong to it. Such a vdev may be read, as far as its redundancy goes; it must
-    /// not be written: nothing would record what the absent ones missed.
+    /// Whether a device is not there, or is not what it should be.
     pub fn is_degraded(&self) -> bool {
-        self.nr_devices > self.io.leaves().len()
+        self.io.leaves().iter().any(|leaf| leaf.health().state() != VdevState::Online)
+    }
+
+    /// Its state, by those of its leaves.
+    pub fn state(&self) -> VdevState {
+        match self.kind {
+            VdevKind::Hole => VdevState::Online,
+            VdevKind::Missing => VdevState::Unavail,
+            VdevKind::Leaf => self.io.leaves().first().map_or(VdevState::Unavail, |l| l.health().state()),
+            _ if self.io.nr_spare(&Leaf::is_usable).is_none() => VdevState::Unavail,
+            _ if self.is_degraded() => VdevState::Degraded,
+            _ => VdevState::Online,
+        }
+    }
+
+    /// Whether everything can still be read when that leaf is lost.
+    pub(crate) fn can_lose(&self, guid: u64) -> bool {
+        let is_good = |leaf: &Leaf| leaf.guid() != guid && leaf.is_usable() && !leaf.health().is_stale();
+        self.io.nr_spare(&is_good).is_some()
     }
 
     /// Metaslabs that fit.
@@ -200,52 +239,62 @@ impl Vdev {
     }
 }
 
-/// The children of a mirror or raidz, `None` for those without a device.
-fn open_children(spec: &VdevSpec, events: &EventLog) -> Result<Vec<Option<Arc<Leaf>>>> {
-    let open = |child: &VdevSpec| match child.kind {
-        VdevKind::Leaf if child.device.is_some() => open_leaf(child, spec, events).map(Some),
-        VdevKind::Leaf | VdevKind::Missing => Ok(None),
-        _ => Err(Error::Unsupported),
-    };
-    spec.children.iter().map(open).collect()
+/// Opens the leaves of a top-level vdev.
+struct Opener<'a> {
+    top: &'a VdevSpec,
+    known: &'a [Arc<Leaf>],
+    events: &'a EventLog,
 }
 
-fn open_leaf(leaf: &VdevSpec, top: &VdevSpec, events: &EventLog) -> Result<Arc<Leaf>> {
-    let device = leaf.device.clone().ok_or(Error::MissingVdev)?;
-    // A raidz's space is that of all its children together.
-    let share = match top.kind {
-        VdevKind::RaidZ { .. } => top.asize / (top.children.len() as u64).max(1),
-        _ => top.asize,
-    };
-    if device.geometry().capacity < share.saturating_add(DATA_START) {
-        return Err(Error::MissingVdev);
-    }
-    Ok(Leaf::new(leaf.guid, top.id, device, events.clone()))
-}
-
-/// One device.
-#[derive(Debug)]
-struct Single([Arc<Leaf>; 1]);
-
-impl TopVdev for Single {
-    fn leaves(&self) -> &[Arc<Leaf>] {
-        &self.0
+impl Opener<'_> {
+    /// The leaves of a child: a device, or a device with its replacements and spares.
+    fn sides(&self, spec: &VdevSpec) -> Result<Sides> {
+        let mut sides = Sides::new();
+        self.collect(spec, 0, &mut sides)?;
+        Ok(sides)
     }
 
-    fn nr_attempts(&self) -> usize {
-        1
+    fn collect(&self, spec: &VdevSpec, depth: usize, sides: &mut Sides) -> Result<()> {
+        const DEPTH_MAX: usize = 4;
+        match spec.kind {
+            VdevKind::Leaf | VdevKind::Missing => sides.push(self.leaf(spec)),
+            VdevKind::Mirror if depth < DEPTH_MAX => {
+                spec.children.iter().try_for_each(|child| self.collect(child, depth + 1, sides))?;
+            }
+            _ => return Err(Error::Unsupported),
+        }
+        Ok(())
     }
 
-    fn read(&self, io: ReadIo) {
-        self.0[0].start(io.offset, Payload::Read(io.len), io.priority, io.done);
-    }
-
-    fn write(&self, io: WriteIo) {
-        self.0[0].start(io.offset, Payload::Write(io.data), io.priority, io.done);
-    }
-
-    fn repair(&self, _bad: &[usize], _good: Option<usize>, io: WriteIo) {
-        self.write(io);
+    fn leaf(&self, spec: &VdevSpec) -> Arc<Leaf> {
+        // The space that metaslabs use is what counts, not the rest after the last of them; a raidz's is that of all its
+        // children together.
+        let shift = self.top.metaslab_shift.min(63);
+        let used = self.top.asize >> shift << shift;
+        let share = match self.top.kind {
+            VdevKind::RaidZ { .. } => used.div_ceil((self.top.children.len() as u64).max(1)),
+            _ => used,
+        };
+        let known = self.known.iter().find(|leaf| leaf.guid() == spec.guid);
+        let fits = |d: &Arc<dyn blockdev::BlockDevice>| layout::leaf_asize(d.geometry().capacity) >= share;
+        let device = spec.device.as_ref().filter(|device| fits(device));
+        if let Some(known) = known
+            && device.is_some_and(|device| Arc::ptr_eq(device, known.device()))
+        {
+            return known.clone();
+        }
+        let health = known.map_or_else(|| Health::new(spec.guid), |leaf| leaf.health().clone());
+        match device {
+            Some(device) => {
+                health.set_state(spec.state);
+                Leaf::with_health(health, self.top.id, device.clone(), self.events.clone())
+            }
+            None => {
+                let is_told = matches!(spec.state, VdevState::Offline | VdevState::Removed);
+                health.set_state(if is_told { spec.state } else { VdevState::Unavail });
+                Leaf::absent(health, self.top.id, self.events.clone())
+            }
+        }
     }
 }
 
@@ -262,6 +311,14 @@ impl TopVdev for Absent {
         1
     }
 
+    fn first_attempt(&self, _offset: u64, _txg: Txg) -> usize {
+        0
+    }
+
+    fn standing(&self, _attempt: usize, _txg: Txg) -> Standing {
+        Standing::Absent
+    }
+
     fn read(&self, io: ReadIo) {
         io.done.complete(Err(blockdev::Error::Gone), None);
     }
@@ -272,5 +329,15 @@ impl TopVdev for Absent {
 
     fn repair(&self, _bad: &[usize], _good: Option<usize>, io: WriteIo) {
         self.write(io);
+    }
+
+    fn note_bad(&self, _bad: &[usize], _good: Option<usize>) {}
+
+    fn parts(&self, _offset: u64, _data: &Abd) -> Vec<Part> {
+        Vec::new()
+    }
+
+    fn nr_spare(&self, _is_good: &dyn Fn(&Leaf) -> bool) -> Option<usize> {
+        None
     }
 }

@@ -56,7 +56,7 @@ impl Claims {
 
     /// Notes what a checkpoint keeps: freed since, but not to be given away.
     pub(super) fn allow_checkpointed(&mut self, mos: &Mos, storage: &Storage) -> Result<()> {
-        for vdev in storage.vdevs() {
+        for vdev in storage.vdevs().iter() {
             let info = vdev.info();
             if info.top_zap.is_none() {
                 continue;
@@ -91,7 +91,7 @@ impl Claims {
         with_leaks: bool,
     ) -> Result<()> {
         let logs = unflushed_logs(mos, storage)?;
-        for vdev in storage.vdevs() {
+        for vdev in storage.vdevs().iter() {
             let id = vdev.info().id;
             for metaslab in 0..vdev.nr_metaslabs() {
                 let metaslab = u32::try_from(metaslab).map_err(|_| Error::Damaged)?;

@@ -1,11 +1,11 @@
 //! Looking at every copy of a block separately, for the full walk of a pool: nothing is repaired, nothing is cached.
 use super::storage::Storage;
 use crate::event::Event;
-use crate::vdev::Priority;
+use crate::vdev::{Priority, Standing};
 use crate::{Error, Result};
 use ondisk::blkptr::DVAS_PER_BP;
 use ondisk::gang::GANG_HEADER_SIZE;
-use ondisk::{BlkPtr, Bookmark, Dva, eck};
+use ondisk::{BlkPtr, Bookmark, Dva, Txg, eck};
 use smallvec::SmallVec;
 
 /// One way to read one copy of a block, and whether it gave the right bytes.
@@ -54,11 +54,20 @@ impl Storage {
             let (vdev, offset) = (u64::from(copy.dva.vdev), copy.dva.offset);
             let is_device_error = copy.result != Err(Error::Checksum);
             self.events.post(Event::BadCopy { bookmark, vdev, offset, is_device_error });
-            self.rewrite_copy(&copy.dva, copy.attempt, &good)?;
+            self.rewrite_copy(&copy.dva, copy.attempt, &good, bp.phys_birth())?;
             self.events.post(Event::Repaired { bookmark, vdev, offset });
             repaired += copy.dva.asize;
         }
         Ok(repaired)
+    }
+
+    /// The ways to read a copy that do not share bytes and should be right; the best one when there are none.
+    fn copies_at(&self, dva: &Dva, birth: Txg) -> SmallVec<[usize; 2]> {
+        let Some(vdev) = self.vdevs.top(dva.vdev) else { return SmallVec::from_slice(&[0]) };
+        let io = vdev.io();
+        let is_good = |attempt: &usize| io.standing(*attempt, birth) == Standing::Good;
+        let copies: SmallVec<[usize; 2]> = (0..io.nr_copies()).filter(is_good).collect();
+        if copies.is_empty() { SmallVec::from_slice(&[io.first_attempt(dva.offset, birth)]) } else { copies }
     }
 
     fn check_into(
@@ -71,8 +80,7 @@ impl Storage {
         let is_gang = bp.is_gang();
         let verifier = eck::gang_verifier(&bp.dva(0), bp.phys_birth());
         for dva in bp.dvas() {
-            let vdev = self.vdevs.get(dva.vdev as usize);
-            for attempt in 0..vdev.map_or(1, |v| v.io().nr_copies()) {
+            for attempt in self.copies_at(&dva, bp.phys_birth()) {
                 let mut size = |_: &crate::vdev::Vdev| {
                     Some(if is_gang { GANG_HEADER_SIZE } else { bp.psize() as usize })
                 };

@@ -117,7 +117,7 @@ impl Storage {
 
     /// Bytes that a gang header takes on a vdev.
     pub(super) fn gang_header_asize(&self, vdev: u32) -> Result<u64> {
-        let vdev = self.vdevs.get(vdev as usize).ok_or(Error::Damaged)?;
+        let vdev = self.vdevs.top(vdev).ok_or(Error::Damaged)?;
         Ok(vdev.asize_of(GANG_HEADER_SIZE as u64))
     }
 

@@ -3,9 +3,8 @@
 //! Why: requests in flight have no order. A read that misses the cache must not overtake the write of the same block,
 //! and a block rewritten in place (sync pass 2 and later) must not be overtaken by its earlier version. The table
 //! answers the first from memory and makes the second wait.
-use crate::vdev::Vdev;
+use crate::vdev::VdevTree;
 use abd::Abd;
-use alloc::sync::Arc;
 use core::time::Duration;
 use hashbrown::HashMap;
 use rt::SpinLock;
@@ -19,11 +18,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(2);
 pub(crate) struct InFlight {
     writes: SpinLock<HashMap<(u32, u64), Abd>>,
     removed: WaitQueue,
-    vdevs: Arc<[Vdev]>,
+    vdevs: VdevTree,
 }
 
 impl InFlight {
-    pub(crate) fn new(vdevs: Arc<[Vdev]>) -> Self {
+    pub(crate) fn new(vdevs: VdevTree) -> Self {
         Self { writes: SpinLock::new(HashMap::new()), removed: WaitQueue::new(), vdevs }
     }
 
@@ -48,9 +47,7 @@ impl InFlight {
     /// Blocks until `ready`, looking after the devices meanwhile.
     pub(crate) fn wait(&self, queue: &WaitQueue, mut ready: impl FnMut() -> Option<()>) {
         while ready().is_none() {
-            self.vdevs.iter().flat_map(|v| v.io().leaves()).for_each(|leaf| {
-                leaf.poll();
-            });
+            self.vdevs.poll();
             let deadline = rt::now().after(LOOK_EVERY);
             if queue.wait_until(deadline, "writes in flight", &mut ready).is_some() {
                 return;

@@ -12,7 +12,9 @@
 mod batch;
 mod check;
 mod decode;
+mod flush;
 mod gang;
+mod heal;
 mod in_flight;
 mod log_block;
 mod physical;
@@ -24,6 +26,7 @@ mod write;
 
 pub use batch::{SyncCtx, WriteBatch};
 pub use check::CopyCheck;
+pub use heal::Healed;
 pub use policy::{PASS_DONT_COMPRESS, PASS_REWRITE, WritePolicy};
 pub use prepare::Prepared;
 pub use storage::{Format, Space, Storage, StorageConfig};

@@ -4,12 +4,16 @@
 //! read-only, nor when the block has no checksum (then nothing can be known to be right).
 use super::storage::Storage;
 use crate::event::Event;
-use crate::vdev::{IoGroup, Leaf, Priority, ReadIo, Vdev, WriteIo};
+use crate::vdev::{IoGroup, Leaf, Priority, ReadIo, Standing, Vdev, WriteIo};
 use crate::{Error, Result};
 use abd::{Abd, AbdMut};
+use alloc::sync::Arc;
 use ondisk::blkptr::DVAS_PER_BP;
-use ondisk::{BlkPtr, Bookmark, Checksum, Compression, DmuType, Dva};
+use ondisk::{BlkPtr, Bookmark, Checksum, Compression, DmuType, Dva, Txg};
 use smallvec::SmallVec;
+
+/// Ways tried to read one copy: a wide raidz has more than anyone wants to wait for.
+const ATTEMPTS_MAX: usize = 1 << 16;
 
 /// A copy that was not right, or not in every way its vdev offers.
 #[derive(Clone, Debug)]
@@ -54,30 +58,52 @@ impl Storage {
     ) -> Result<Abd> {
         let mut bad: SmallVec<[BadCopy; DVAS_PER_BP]> = SmallVec::new();
         let mut error = Error::Io;
-        for dva in bp.dvas() {
-            let mut copy = BadCopy { dva, attempts: SmallVec::new(), good: None, is_device_error: true };
-            let nr_attempts = self.vdevs.get(dva.vdev as usize).map_or(1, |v| v.io().nr_attempts());
-            for attempt in 0..nr_attempts {
-                let read = self.read_copy(&dva, attempt, priority, size_of);
-                copy.is_device_error &= read.is_err();
-                match read.and_then(|bytes| verify(&bytes).map(|()| bytes)) {
-                    Ok(bytes) => {
-                        copy.good = Some(attempt);
-                        bad.extend((!copy.attempts.is_empty()).then_some(copy));
-                        self.repair(&bad, &bytes, bp, bookmark);
-                        return Ok(bytes);
-                    }
-                    Err(e @ (Error::Unsupported | Error::Encrypted)) => return Err(e),
-                    Err(e) => {
-                        copy.attempts.push(attempt);
-                        error = if e == Error::Checksum { e } else { error };
+        // What should be right comes first, in every copy; then what is only known to have missed the block's group.
+        for wanted in [Standing::Good, Standing::Stale] {
+            if wanted == Standing::Stale && !self.has_checksum(bp) {
+                break;
+            }
+            for dva in bp.dvas() {
+                let mut copy = BadCopy { dva, attempts: SmallVec::new(), good: None, is_device_error: true };
+                for attempt in self.attempts_at(&dva, bp.phys_birth(), wanted) {
+                    let read = self.read_copy(&dva, attempt, priority, size_of);
+                    copy.is_device_error &= read.is_err();
+                    match read.and_then(|bytes| verify(&bytes).map(|()| bytes)) {
+                        Ok(bytes) => {
+                            copy.good = Some(attempt);
+                            bad.extend((!copy.attempts.is_empty()).then_some(copy));
+                            self.repair(&bad, &bytes, bp, bookmark);
+                            return Ok(bytes);
+                        }
+                        Err(e @ (Error::Unsupported | Error::Encrypted)) => return Err(e),
+                        Err(e) => {
+                            copy.attempts.push(attempt);
+                            error = if e == Error::Checksum { e } else { error };
+                        }
                     }
                 }
+                bad.extend((wanted == Standing::Good && !copy.attempts.is_empty()).then_some(copy));
             }
-            bad.push(copy);
         }
         self.report_lost(&bad, bp, bookmark);
         Err(error)
+    }
+
+    /// The ways to read a copy of which that is to be expected, the best first.
+    fn attempts_at(&self, dva: &Dva, birth: Txg, wanted: Standing) -> impl Iterator<Item = usize> + use<> {
+        let vdev = self.vdevs.top(dva.vdev);
+        let first = vdev.as_ref().map_or(0, |v| v.io().first_attempt(dva.offset, birth));
+        let nr = vdev.as_ref().map_or(1, |v| v.io().nr_attempts());
+        let all = core::iter::once(first).chain((0..nr).filter(move |n| *n != first));
+        all.take(ATTEMPTS_MAX).filter(move |attempt| match &vdev {
+            Some(vdev) => vdev.io().standing(*attempt, birth) == wanted,
+            None => wanted == Standing::Good,
+        })
+    }
+
+    /// Whether wrong bytes would be noticed.
+    pub(super) fn has_checksum(&self, bp: &BlkPtr) -> bool {
+        bp.is_gang() || !matches!(bp.checksum_alg(), Checksum::Off | Checksum::NoParity)
     }
 
     /// Reads one copy in one way.
@@ -91,8 +117,8 @@ impl Storage {
         priority: Priority,
         size_of: &mut dyn FnMut(&Vdev) -> Option<usize>,
     ) -> Result<Abd> {
-        let vdev = self.vdevs.get(dva.vdev as usize).ok_or(Error::Damaged)?;
-        let size = size_of(vdev).ok_or(Error::Damaged)?;
+        let vdev = self.vdevs.top(dva.vdev).ok_or(Error::Damaged)?;
+        let size = size_of(&vdev).ok_or(Error::Damaged)?;
         let (vdev, len) = self.extent_of(dva, size as u32).ok_or(Error::Damaged)?;
         let group = IoGroup::new();
         let done = group.completion(0);
@@ -106,11 +132,14 @@ impl Storage {
 
     /// Rewrites bad copies from good bytes.
     fn repair(&self, bad: &[BadCopy], good: &Abd, bp: &BlkPtr, bookmark: Bookmark) {
-        let has_checksum = !matches!(bp.checksum_alg(), Checksum::Off | Checksum::NoParity);
+        let has_checksum = self.has_checksum(bp);
         for copy in bad {
             let (vdev, offset) = (u64::from(copy.dva.vdev), copy.dva.offset);
             let is_device_error = copy.is_device_error;
             self.events.post(Event::BadCopy { bookmark, vdev, offset, is_device_error });
+            if !is_device_error && let Some(top) = self.vdevs.top(copy.dva.vdev) {
+                top.io().note_bad(&copy.attempts, copy.good);
+            }
             if self.is_read_only || !has_checksum {
                 continue;
             }
@@ -118,7 +147,7 @@ impl Storage {
             let group = IoGroup::new();
             let data = pad(good, len);
             let done = group.completion(0);
-            let io = WriteIo { offset, data, priority: Priority::Scrub, done };
+            let io = WriteIo { offset, data, txg: bp.phys_birth(), priority: Priority::Scrub, done };
             top.io().repair(&copy.attempts, copy.good, io);
             let leaves = top.io().leaves().iter().map(|l| -> &Leaf { l });
             if group.wait(leaves).iter().all(|d| d.result.is_ok()) {
@@ -131,7 +160,7 @@ impl Storage {
     ///
     /// # Errors
     /// `ReadOnly`, `Damaged` when the address lies on no vdev, the device's.
-    pub(super) fn rewrite_copy(&self, dva: &Dva, attempt: usize, good: &Abd) -> Result<()> {
+    pub(super) fn rewrite_copy(&self, dva: &Dva, attempt: usize, good: &Abd, txg: Txg) -> Result<()> {
         if self.is_read_only {
             return Err(Error::ReadOnly);
         }
@@ -140,6 +169,7 @@ impl Storage {
         let io = WriteIo {
             offset: dva.offset,
             data: pad(good, len),
+            txg,
             priority: Priority::Scrub,
             done: group.completion(0),
         };
@@ -210,8 +240,8 @@ impl Storage {
     }
 
     /// The vdev of an address and how many bytes to move for `size` of them; `None` when the range lies on no vdev.
-    pub(super) fn extent_of(&self, dva: &Dva, size: u32) -> Option<(&Vdev, usize)> {
-        let vdev = self.vdevs.get(dva.vdev as usize)?;
+    pub(super) fn extent_of(&self, dva: &Dva, size: u32) -> Option<(Arc<Vdev>, usize)> {
+        let vdev = self.vdevs.top(dva.vdev)?;
         let len = u64::from(size).next_multiple_of(1 << vdev.info().ashift);
         let end = dva.offset.checked_add(vdev.asize_of(len))?;
         (end <= vdev.info().asize).then_some((vdev, len as usize))

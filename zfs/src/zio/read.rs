@@ -87,7 +87,7 @@ impl Storage {
     ) {
         let base = results.len();
         let group = IoGroup::new();
-        let mut leaves: Vec<&Leaf> = Vec::new();
+        let mut leaves: Vec<Arc<Leaf>> = Vec::new();
         let mut fills: Vec<Option<Fill>> = Vec::with_capacity(blocks.len());
         let mut later = Vec::new();
         for (index, (bp, _)) in blocks.iter().enumerate() {
@@ -106,7 +106,7 @@ impl Storage {
             fills.push(fill);
         }
         let mut buffers: Vec<Option<AbdMut>> = blocks.iter().map(|_| None).collect();
-        for done in group.wait(leaves.into_iter()) {
+        for done in group.wait(leaves.iter().map(|l| &**l)) {
             buffers[done.tag as usize] = done.buf.filter(|_| done.result.is_ok());
         }
         for (index, fill) in fills.into_iter().enumerate() {
@@ -161,31 +161,29 @@ impl Storage {
     }
 
     /// Starts reading the first copy of a plain block that is not being written; else nothing.
-    fn start_first<'a>(
-        &'a self,
+    fn start_first(
+        &self,
         bp: &BlkPtr,
         priority: Priority,
-        leaves: &mut Vec<&'a Leaf>,
+        leaves: &mut Vec<Arc<Leaf>>,
         done: impl FnOnce() -> Completion,
     ) {
         let dva = bp.dva(0);
         let is_plain =
             !bp.is_gang() && self.check(bp).is_ok() && self.in_flight.get(dva.vdev, dva.offset).is_none();
         let Some((vdev, len)) = self.extent_of(&dva, bp.psize()).filter(|_| is_plain) else { return };
-        let io = ReadIo { offset: dva.offset, len, attempt: 0, priority, done: done() };
-        vdev.io().read(io);
+        let attempt = vdev.io().first_attempt(dva.offset, bp.phys_birth());
+        vdev.io().read(ReadIo { offset: dva.offset, len, attempt, priority, done: done() });
         for leaf in vdev.io().leaves() {
-            if !leaves.iter().any(|l| core::ptr::eq(*l, &**leaf)) {
-                leaves.push(leaf);
+            if !leaves.iter().any(|l| Arc::ptr_eq(l, leaf)) {
+                leaves.push(leaf.clone());
             }
         }
     }
 
     /// Lets every device report completions.
     fn poll(&self) {
-        self.leaves().for_each(|leaf| {
-            leaf.poll();
-        });
+        self.vdevs.poll();
     }
 
     /// Holes and embedded blocks.

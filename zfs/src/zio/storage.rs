@@ -5,7 +5,7 @@ use crate::arc::ArcCache;
 use crate::event::EventLog;
 use crate::metaslab::{Allocator, MosStore, RangeTree, SpaceClass, UnflushedLogs};
 use crate::vdev::layout::ASHIFT_MIN;
-use crate::vdev::{AllocClass, IoGroup, Leaf, TopInfo, Vdev, VdevKind, VdevSpec};
+use crate::vdev::{AllocClass, Leaf, TopInfo, Tops, Vdev, VdevKind, VdevSpec, VdevTree};
 use crate::{Error, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -70,7 +70,7 @@ pub struct Space {
 /// The pool's blocks.
 #[derive(Debug)]
 pub struct Storage {
-    pub(super) vdevs: Arc<[Vdev]>,
+    pub(super) vdevs: VdevTree,
     pub(super) arc: Arc<ArcCache>,
     pub(super) in_flight: Arc<InFlight>,
     pub(super) events: EventLog,
@@ -80,6 +80,10 @@ pub struct Storage {
     pub(super) prefetching: Arc<AtomicU64>,
     /// Most bytes that a batch of writes, the reads ahead, or one call's reads have under way, each.
     pub(super) io_bytes_max: u64,
+    /// The transaction group that is, or was last, written.
+    pub(super) syncing: AtomicU64,
+    /// Grows whenever a leaf comes that misses something.
+    pub(super) resilver_generation: AtomicU64,
     min_alloc: usize,
     format: AtomicU32,
     salt: Once<Salt>,
@@ -91,21 +95,35 @@ impl Storage {
     /// # Errors
     /// `Invalid` when ids and indexes differ or a description contradicts itself, `MissingVdev`, `Unsupported`.
     pub fn open(tops: &[VdevSpec], config: &StorageConfig) -> Result<Arc<Self>> {
+        Self::open_with(tops, &[], config)
+    }
+
+    /// As [`Self::open`], for a pool that was opened before: what is known of its leaves stays known.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(crate) fn open_with(
+        tops: &[VdevSpec],
+        known: &[Arc<Leaf>],
+        config: &StorageConfig,
+    ) -> Result<Arc<Self>> {
         if tops.iter().enumerate().any(|(index, top)| top.id as usize != index) {
             return Err(Error::Invalid);
         }
         let vdevs: Vec<Vdev> =
-            tops.iter().map(|top| Vdev::open(top, &config.events)).collect::<Result<_>>()?;
-        let vdevs: Arc<[Vdev]> = vdevs.into();
+            tops.iter().map(|top| Vdev::open(top, known, &config.events)).collect::<Result<_>>()?;
         let present = vdevs.iter().filter(|v| !matches!(v.kind(), VdevKind::Hole | VdevKind::Missing));
         let min_ashift = present.map(|v| v.info().ashift).min();
+        let vdevs = VdevTree::new(vdevs);
         Ok(Arc::new(Self {
             in_flight: Arc::new(InFlight::new(vdevs.clone())),
-            allocator: Allocator::new(vdevs.iter().map(|v| *v.info()), config.nr_allocators),
+            allocator: Allocator::new(vdevs.get().iter().map(|v| *v.info()), config.nr_allocators),
             prefetching: Arc::default(),
             io_bytes_max: (config.arc_target >> IO_SHARE_SHIFT).clamp(IO_BYTES_MIN, IO_BYTES_MAX),
             min_alloc: 1 << min_ashift.unwrap_or(ASHIFT_MIN),
             salt: Once::new(),
+            syncing: AtomicU64::new(0),
+            resilver_generation: AtomicU64::new(0),
             vdevs,
             arc: ArcCache::new(config.arc_target),
             events: config.events.clone(),
@@ -115,13 +133,18 @@ impl Storage {
     }
 
     /// The top-level vdevs.
-    pub fn vdevs(&self) -> &[Vdev] {
+    pub fn vdevs(&self) -> Tops {
+        self.vdevs.get()
+    }
+
+    /// The tree of vdevs, which may change while the pool is open.
+    pub(crate) fn tree(&self) -> &VdevTree {
         &self.vdevs
     }
 
-    /// Every device.
-    pub fn leaves(&self) -> impl Iterator<Item = &Arc<Leaf>> + Clone {
-        self.vdevs.iter().flat_map(|v| v.io().leaves())
+    /// Every device, absent ones too.
+    pub fn leaves(&self) -> Vec<Arc<Leaf>> {
+        self.vdevs.leaves()
     }
 
     /// The cache.
@@ -156,29 +179,8 @@ impl Storage {
 
     /// The first pass of a transaction group.
     pub fn begin_sync(&self, txg: Txg) -> SyncCtx {
+        self.syncing.store(txg.0, Ordering::Release);
         SyncCtx { txg, pass: 1, batch: self.new_batch() }
-    }
-
-    /// Makes every completed write on every device durable.
-    ///
-    /// # Errors
-    /// `Io` when any device failed to.
-    pub fn flush_all(&self) -> Result<()> {
-        let group = IoGroup::new();
-        let leaves: Vec<&Leaf> = self.leaves().map(|l| &**l).collect();
-        let start = |(tag, leaf): (usize, &&Leaf)| leaf.start_flush(group.completion(tag as u64));
-        let covered: Vec<u64> = leaves.iter().enumerate().map(start).collect();
-        let mut result = Ok(());
-        for done in group.wait(leaves.iter().copied()) {
-            let leaf = leaves[done.tag as usize];
-            if done.result.is_ok() {
-                leaf.flushed(covered[done.tag as usize]);
-            } else {
-                leaf.flush_failed();
-                result = Err(Error::Io);
-            }
-        }
-        result
     }
 
     /// The smallest allocation of any vdev, in bytes.

@@ -27,6 +27,7 @@ fn leaf(id: u32, disk: &Arc<MemDisk>, ashift: u8) -> VdevSpec {
         id,
         guid: u64::from(id) + 1,
         device: Some(device),
+        state: crate::vdev::VdevState::Online,
         ashift,
         asize,
         metaslab_shift: layout::metaslab_shift_for(asize),

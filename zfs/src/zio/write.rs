@@ -137,7 +137,8 @@ impl Storage {
         match self.extent_of(dva, data.len() as u32) {
             Some((vdev, len)) => {
                 let data = pad(data, len);
-                vdev.io().write(WriteIo { offset: dva.offset, data, priority: Priority::AsyncWrite, done });
+                let (offset, priority) = (dva.offset, Priority::AsyncWrite);
+                vdev.io().write(WriteIo { offset, data, txg: ctx.txg, priority, done });
             }
             None => done.complete(Err(blockdev::Error::Invalid), None),
         }

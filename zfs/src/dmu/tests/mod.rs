@@ -75,6 +75,7 @@ pub(super) fn open_storage(disk: &Arc<MemDisk>, is_read_only: bool) -> Arc<Stora
         id: 0,
         guid: 1,
         device: Some(device),
+        state: crate::vdev::VdevState::Online,
         ashift: 9,
         asize,
         metaslab_shift: layout::metaslab_shift_for(asize),

@@ -4,24 +4,27 @@
 //! block's birth), and no decision about which column is wrong: an *attempt* is an assumption about that, and the
 //! block's checksum says whether it was right.
 //!
-//! Attempts are the sets of up to `nparity` children assumed bad, smallest first, always together with those that are
-//! absent. Attempt 0 of a healthy vdev reads just the data.
+//! Attempts are the sets of up to `nparity` children assumed bad, few before many. A child that is being replaced has
+//! several sides: which one is read is part of the assumption, the first sides first. Attempt 0 reads just the data of a
+//! healthy vdev. Attempts are numbered, not listed: a wide vdev has millions.
+mod attempt;
 mod map;
 mod parity;
 mod stripe;
 
-use self::map::{Column, Map};
+use self::attempt::Attempts;
+use self::map::Map;
 use self::stripe::Stripe;
 use super::leaf::Leaf;
-use super::mirror::AllOf;
-use super::priority::Priority;
 use super::queue::Payload;
-use super::top::{ReadIo, TopVdev, WriteIo};
+use super::sides::{Part, PartWrite, Sides, write_parts};
+use super::top::{ReadIo, Standing, TopVdev, WriteIo};
 use crate::{Error, Result};
 use abd::Abd;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use blockdev::Completion;
+use ondisk::Txg;
 use smallvec::SmallVec;
 
 /// Bytes to allocate for a block of `psize` bytes on a raidz of `width` children.
@@ -40,49 +43,42 @@ type Bad = SmallVec<[usize; PARITY_MAX]>;
 /// A raidz vdev.
 #[derive(Debug)]
 pub(crate) struct RaidZ {
-    /// By index of the child; `None` for those that are absent.
-    children: Vec<Option<Arc<Leaf>>>,
-    present: Vec<Arc<Leaf>>,
+    children: Vec<Sides>,
+    leaves: Vec<Arc<Leaf>>,
     nparity: usize,
     ashift: u8,
-    attempts: Vec<Bad>,
+    attempts: Attempts,
 }
 
 impl RaidZ {
-    /// A raidz over `children`, some of which may be absent.
+    /// A raidz over `children`.
     ///
     /// # Errors
     /// `Invalid` when the numbers make no raidz, `MissingVdev` when more children are absent than parity can replace.
-    pub(crate) fn new(children: Vec<Option<Arc<Leaf>>>, nparity: u8, ashift: u8) -> Result<Self> {
+    pub(crate) fn new(children: Vec<Sides>, nparity: u8, ashift: u8) -> Result<Self> {
         let (width, nparity) = (children.len(), usize::from(nparity));
         if !(1..=PARITY_MAX).contains(&nparity) || width <= nparity || width > WIDTH_MAX {
             return Err(Error::Invalid);
         }
-        let absent: Bad =
-            children.iter().enumerate().filter(|(_, c)| c.is_none()).map(|(index, _)| index).collect();
-        if absent.len() > nparity {
-            return Err(Error::MissingVdev);
-        }
-        let present = children.iter().flatten().cloned().collect();
-        let attempts = attempts(&absent, width, nparity);
-        Ok(Self { children, present, nparity, ashift, attempts })
+        let leaves = children.iter().flatten().cloned().collect();
+        let attempts = Attempts::new(width, nparity, children.iter().map(|sides| sides.len()));
+        let raidz = Self { children, leaves, nparity, ashift, attempts };
+        raidz.nr_spare(&Leaf::is_usable).ok_or(Error::MissingVdev)?;
+        Ok(raidz)
     }
 
     fn map(&self, offset: u64, len: usize) -> Map {
         Map::new(offset, len, self.ashift, self.children.len(), self.nparity)
     }
 
-    fn start(&self, column: &Column, payload: Payload, priority: Priority, done: Completion) {
-        match &self.children[column.child] {
-            Some(leaf) => leaf.start(column.offset, payload, priority, done),
-            None => done.complete(Err(blockdev::Error::Gone), None),
-        }
+    /// The side of a child that a choice reads.
+    fn side(&self, choice: usize, child: usize) -> &Arc<Leaf> {
+        &self.children[child][self.attempts.side(choice, child)]
     }
 
-    /// Writes those columns of a block that lie on the children `wanted`.
-    fn write_columns(&self, io: WriteIo, wanted: impl Fn(usize) -> bool) {
-        let map = self.map(io.offset, io.data.len());
-        let data: Vec<Abd> = map.data_ranges().map(|range| io.data.slice(range)).collect();
+    /// The contents of a block's columns, parity first.
+    fn contents(&self, map: &Map, block: &Abd) -> Vec<Abd> {
+        let data: Vec<Abd> = map.data_ranges().map(|range| block.slice(range)).collect();
         let bytes: Vec<_> = data.iter().map(Abd::to_contiguous).collect();
         let slices: Vec<&[u8]> = bytes.iter().map(|b| &**b).collect();
         let parity = map
@@ -90,92 +86,122 @@ impl RaidZ {
             .iter()
             .enumerate()
             .map(|(row, column)| Abd::copy_from(&parity::parity(row, &slices, column.len)));
-        let contents: Vec<Abd> = parity.chain(data.iter().cloned()).collect();
-        let writes: Vec<(&Column, Abd)> = map
-            .columns
-            .iter()
-            .zip(contents)
-            .filter(|(column, _)| wanted(column.child) && self.children[column.child].is_some())
-            .collect();
-        if writes.is_empty() {
-            return io.done.complete(Ok(()), None);
-        }
-        let all = Arc::new(AllOf::new(writes.len(), io.done));
-        for (column, content) in writes {
-            self.start(column, Payload::Write(content), io.priority, Completion::new(all.clone(), 0));
-        }
+        parity.chain(data.iter().cloned()).collect()
+    }
+
+    fn part_writes(&self, offset: u64, data: &Abd) -> Vec<PartWrite> {
+        let map = self.map(offset, data.len());
+        let contents = self.contents(&map, data);
+        let columns = map.columns.iter().zip(contents).filter(|(column, _)| column.len > 0);
+        columns
+            .flat_map(|(column, content)| {
+                self.children[column.child].iter().map(move |leaf| PartWrite {
+                    child: column.child,
+                    part: Part { leaf: leaf.clone(), offset: column.offset, content: content.clone() },
+                })
+            })
+            .collect()
+    }
+
+    /// The leaves that are to blame when the attempts `bad` were wrong and `good` was right.
+    fn is_suspect(&self, bad: &[usize], good: usize, child: usize, leaf: &Arc<Leaf>) -> bool {
+        let (choice, set) = self.attempts.get(good);
+        let was_read = |n: &usize| Arc::ptr_eq(self.side(self.attempts.get(*n).0, child), leaf);
+        set.contains(&child) || !Arc::ptr_eq(self.side(choice, child), leaf) && bad.iter().any(was_read)
     }
 }
 
 impl TopVdev for RaidZ {
     fn leaves(&self) -> &[Arc<Leaf>] {
-        &self.present
+        &self.leaves
     }
 
     fn nr_attempts(&self) -> usize {
         self.attempts.len()
     }
 
-    fn nr_copies(&self) -> usize {
-        1
+    fn first_attempt(&self, _offset: u64, txg: Txg) -> usize {
+        // A stale side is better than none.
+        let current = |leaf: &Arc<Leaf>| leaf.is_current(txg);
+        let usable = |leaf: &Arc<Leaf>| leaf.is_usable();
+        let best = |is_wanted: &dyn Fn(&Arc<Leaf>) -> bool| {
+            self.attempts.first(self.children.iter().map(|sides| sides.iter().position(is_wanted)))
+        };
+        best(&current).or_else(|| best(&usable)).unwrap_or(0)
+    }
+
+    fn standing(&self, attempt: usize, txg: Txg) -> Standing {
+        let (choice, bad) = self.attempts.get(attempt);
+        let read = (0..self.children.len()).filter(|child| !bad.contains(child));
+        read.map(|child| self.side(choice, child)).fold(Standing::Good, |worst, leaf| {
+            match (worst, leaf.is_usable()) {
+                (Standing::Absent, _) | (_, false) => Standing::Absent,
+                _ if leaf.is_current(txg) => worst,
+                _ => Standing::Stale,
+            }
+        })
     }
 
     fn read(&self, io: ReadIo) {
         let map = self.map(io.offset, io.len);
-        let Some(bad) = self.attempts.get(io.attempt) else {
+        if io.attempt >= self.attempts.len() {
             return io.done.complete(Err(blockdev::Error::Invalid), None);
-        };
-        let is_bad = |column: &Column| bad.contains(&column.child);
-        let nr_lost = map.data().iter().filter(|c| is_bad(c)).count();
-        let parity = map.parity().iter().enumerate().filter(|(_, c)| !is_bad(c)).take(nr_lost);
-        let data = map.data().iter().enumerate().filter(|(_, c)| !is_bad(c));
+        }
+        let (choice, bad) = self.attempts.get(io.attempt);
+        let is_bad = |child: usize| bad.contains(&child);
+        let nr_lost = map.data().iter().filter(|c| is_bad(c.child)).count();
+        let parity = map.parity().iter().enumerate().filter(|(_, c)| !is_bad(c.child)).take(nr_lost);
+        let data = map.data().iter().enumerate().filter(|(_, c)| !is_bad(c.child));
         let wanted: Vec<usize> =
             parity.map(|(i, _)| i).chain(data.map(|(i, _)| i + map.parity().len())).collect();
-        // An assumption that touches no data column was tested by an earlier attempt.
-        let is_new = io.attempt == 0 || nr_lost > 0;
-        if !is_new || wanted.is_empty() {
+        // An assumption about children that could be read, but of which nothing would be, was tested before.
+        let is_idle = |child: &usize| {
+            let has_column = map.columns.iter().any(|c| c.child == *child && c.len > 0);
+            let leaf = self.side(choice, *child);
+            leaf.is_usable() && !leaf.health().is_stale() && (nr_lost == 0 || !has_column)
+        };
+        let is_repeated = bad.iter().any(is_idle);
+        if is_repeated || wanted.is_empty() {
             return io.done.complete(Err(blockdev::Error::Io), None);
         }
         let stripe = Arc::new(Stripe::new(map.clone(), wanted.len(), io.done));
         for index in wanted {
             let column = &map.columns[index];
             let done = Completion::new(stripe.clone(), index as u64);
-            self.start(column, Payload::Read(column.len), io.priority, done);
+            let payload = Payload::Read(column.len);
+            self.side(choice, column.child).start(column.offset, payload, io.priority, done);
         }
     }
 
     fn write(&self, io: WriteIo) {
-        self.write_columns(io, |_| true);
+        write_parts(self.part_writes(io.offset, &io.data), self.nparity, io.txg, io.priority, io.done);
     }
 
-    fn repair(&self, _bad: &[usize], good: Option<usize>, io: WriteIo) {
-        match good.and_then(|attempt| self.attempts.get(attempt)) {
-            Some(bad) => self.write_columns(io, |child| bad.contains(&child)),
-            None => self.write(io),
+    fn repair(&self, bad: &[usize], good: Option<usize>, io: WriteIo) {
+        let mut writes = self.part_writes(io.offset, &io.data);
+        if let Some(good) = good {
+            writes.retain(|w| self.is_suspect(bad, good, w.child, &w.part.leaf));
         }
+        writes.retain(|w| w.part.leaf.is_usable());
+        write_parts(writes, self.nparity, io.txg, io.priority, io.done);
     }
-}
 
-/// Every set of children to assume bad: the absent ones, and up to as many more as parity allows, few before many.
-fn attempts(absent: &Bad, width: usize, nparity: usize) -> Vec<Bad> {
-    let mut all: Vec<Bad> = alloc::vec![absent.clone()];
-    let mut from = 0;
-    for _ in absent.len()..nparity {
-        let until = all.len();
-        for index in from..until {
-            // Only later children than the last added one: each set once.
-            let added = all[index].get(absent.len()..).and_then(<[usize]>::last).copied();
-            for child in added.map_or(0, |c| c + 1)..width {
-                if !absent.contains(&child) {
-                    let mut more = all[index].clone();
-                    more.push(child);
-                    all.push(more);
-                }
-            }
+    fn note_bad(&self, bad: &[usize], good: Option<usize>) {
+        let Some(good) = good else { return };
+        for (child, sides) in self.children.iter().enumerate() {
+            let suspects = sides.iter().filter(|leaf| self.is_suspect(bad, good, child, leaf));
+            suspects.filter(|leaf| leaf.is_usable()).for_each(|leaf| leaf.health().note_checksum_error());
         }
-        from = until;
     }
-    all
+
+    fn parts(&self, offset: u64, data: &Abd) -> Vec<Part> {
+        self.part_writes(offset, data).into_iter().map(|w| w.part).collect()
+    }
+
+    fn nr_spare(&self, is_good: &dyn Fn(&Leaf) -> bool) -> Option<usize> {
+        let nr_lost = self.children.iter().filter(|sides| !sides.iter().any(|leaf| is_good(leaf))).count();
+        self.nparity.checked_sub(nr_lost)
+    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-use super::map::Map;
+use super::map::{Column, Map};
 use super::parity::{mul, parity, reconstruct};
 use super::*;
 use proptest::prelude::*;
@@ -27,20 +27,6 @@ fn columns_lie_where_the_format_says() {
     assert_eq!(Map::asize(512, 9, 3, 1), 1024);
     assert_eq!(Map::asize(1536, 9, 3, 1), 3072, "3 data, 2 parity, 1 to round up to 2");
     assert_eq!(Map::asize(131_072, 12, 6, 2), 48 * 4096, "32 data, 16 parity");
-}
-
-#[test]
-fn attempts_are_each_set_once() {
-    let all = attempts(&Bad::new(), 5, 2);
-    assert_eq!(all.len(), 1 + 5 + 10);
-    assert_eq!(
-        all.iter().map(|b| b.iter().copied().collect::<BTreeSet<_>>()).collect::<BTreeSet<_>>().len(),
-        16
-    );
-    let absent: Bad = [3].into_iter().collect();
-    let all = attempts(&absent, 5, 2);
-    assert_eq!(all.len(), 1 + 4);
-    assert!(all.iter().all(|b| b.contains(&3)));
 }
 
 proptest! {

@@ -1,0 +1,32 @@
+//! The end of a resilver: what leaves have missed is forgotten when it was brought back.
+use super::Spa;
+use crate::dmu::DmuTx;
+use crate::zio::SyncCtx;
+use crate::{Error, Result};
+use ondisk::Txg;
+
+impl Spa {
+    /// A resilver has seen every block born up to `last`; `is_complete` when it could read all of them. In the sync
+    /// thread, in the transaction group `ctx`.
+    ///
+    /// # Errors
+    /// `Io`, `Checksum`, `Damaged`: the MOS cannot be changed.
+    pub fn resilver_done(&self, _ctx: &SyncCtx, _tx: &DmuTx, last: Txg, is_complete: bool) -> Result<()> {
+        self.storage.resilvered(last, is_complete);
+        Ok(())
+    }
+
+    /// Forgets the errors of one device, or of all, and uses again what was given up for them.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such device.
+    pub fn clear_errors(&self, guid: Option<u64>) -> Result<()> {
+        let mut has_found = guid.is_none();
+        for leaf in self.storage.leaves().iter().filter(|l| guid.is_none_or(|g| g == l.guid())) {
+            has_found = true;
+            leaf.clear_errors();
+        }
+        self.storage.request_resilver();
+        if has_found { Ok(()) } else { Err(Error::NotFound) }
+    }
+}

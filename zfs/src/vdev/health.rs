@@ -1,0 +1,234 @@
+//! How a device does: its state, what failed on it, and what it missed.
+//!
+//! It outlives the opened device: when a device goes and comes back, or the tree around it changes, this stays.
+use super::dtl::TxgRanges;
+use alloc::sync::Arc;
+use core::fmt;
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use ondisk::{ObjectId, Txg};
+use rt::SpinLock;
+
+/// State of a vdev, worst first. Numbers: `vdev_state_t`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum VdevState {
+    /// Taken out by the administrator.
+    Offline = 2,
+    /// The device vanished while it was in use.
+    Removed = 3,
+    /// Its device was not found, or too few of its children were.
+    Unavail = 4,
+    /// Failed too often to be used.
+    Faulted = 5,
+    /// Works, but not as it should: errors, or children that are missing.
+    Degraded = 6,
+    /// Fine.
+    Online = 7,
+}
+
+impl VdevState {
+    /// Whether I/O is sent to a device in this state.
+    pub const fn is_usable(self) -> bool {
+        matches!(self, Self::Degraded | Self::Online)
+    }
+
+    const fn from_id(id: u8) -> Self {
+        match id {
+            2 => Self::Offline,
+            3 => Self::Removed,
+            5 => Self::Faulted,
+            6 => Self::Degraded,
+            7 => Self::Online,
+            _ => Self::Unavail,
+        }
+    }
+}
+
+impl fmt::Display for VdevState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Offline => "OFFLINE",
+            Self::Removed => "REMOVED",
+            Self::Unavail => "UNAVAIL",
+            Self::Faulted => "FAULTED",
+            Self::Degraded => "DEGRADED",
+            Self::Online => "ONLINE",
+        })
+    }
+}
+
+/// Errors of a device since the pool was opened or they were cleared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VdevErrors {
+    /// Reads that failed.
+    pub read: u64,
+    /// Writes and flushes that failed.
+    pub write: u64,
+    /// Reads whose content was wrong.
+    pub checksum: u64,
+}
+
+/// How a device does.
+#[derive(Debug)]
+pub struct Health {
+    guid: u64,
+    state: AtomicU8,
+    nr_read_errors: AtomicU64,
+    nr_write_errors: AtomicU64,
+    nr_checksum_errors: AtomicU64,
+    /// The device said that it is not there any more.
+    is_gone: AtomicBool,
+    /// Transaction groups whose writes did not reach it. The flag saves readers the lock.
+    missing: SpinLock<TxgRanges>,
+    has_missing: AtomicBool,
+    /// Those among them that a resilver under way could not bring back.
+    unhealed: SpinLock<TxgRanges>,
+    /// `missing` has changed since it was last written.
+    is_dirty: AtomicBool,
+    /// The space map with `missing`, 0 when there is none.
+    object: AtomicU64,
+}
+
+impl Health {
+    /// That of a device in good order.
+    pub fn new(guid: u64) -> Arc<Self> {
+        Arc::new(Self {
+            guid,
+            state: AtomicU8::new(VdevState::Online as u8),
+            nr_read_errors: AtomicU64::new(0),
+            nr_write_errors: AtomicU64::new(0),
+            nr_checksum_errors: AtomicU64::new(0),
+            is_gone: AtomicBool::new(false),
+            missing: SpinLock::new(TxgRanges::new()),
+            has_missing: AtomicBool::new(false),
+            unhealed: SpinLock::new(TxgRanges::new()),
+            is_dirty: AtomicBool::new(false),
+            object: AtomicU64::new(0),
+        })
+    }
+
+    /// The device's guid.
+    pub fn guid(&self) -> u64 {
+        self.guid
+    }
+
+    /// Its state.
+    pub fn state(&self) -> VdevState {
+        VdevState::from_id(self.state.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn set_state(&self, state: VdevState) {
+        self.state.store(state as u8, Ordering::Release);
+    }
+
+    /// Its errors.
+    pub fn errors(&self) -> VdevErrors {
+        let load = |n: &AtomicU64| n.load(Ordering::Relaxed);
+        VdevErrors {
+            read: load(&self.nr_read_errors),
+            write: load(&self.nr_write_errors),
+            checksum: load(&self.nr_checksum_errors),
+        }
+    }
+
+    /// Forgets its errors.
+    pub(crate) fn clear_errors(&self) {
+        for counter in [&self.nr_read_errors, &self.nr_write_errors, &self.nr_checksum_errors] {
+            counter.store(0, Ordering::Relaxed);
+        }
+        self.is_gone.store(false, Ordering::Relaxed);
+    }
+
+    pub(crate) fn note_read_error(&self) {
+        self.nr_read_errors.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn note_write_error(&self, error: blockdev::Error) {
+        self.nr_write_errors.fetch_add(1, Ordering::Relaxed);
+        if error == blockdev::Error::Gone {
+            self.is_gone.store(true, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn note_checksum_error(&self) {
+        self.nr_checksum_errors.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        self.is_gone.load(Ordering::Relaxed)
+    }
+
+    // --- what it missed ------------------------------------------------------------------------------------------
+
+    /// Notes that writes of these groups, both included, did not reach the device.
+    pub(crate) fn miss(&self, first: Txg, last: Txg) {
+        let mut missing = self.missing.lock();
+        if !missing.covers(first.0, last.0) {
+            missing.add(first.0, last.0);
+            self.has_missing.store(true, Ordering::Release);
+            self.is_dirty.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether writes of that group did not all reach the device.
+    pub fn misses(&self, txg: Txg) -> bool {
+        self.has_missing.load(Ordering::Acquire) && self.missing.lock().contains(txg.0)
+    }
+
+    /// Whether it missed anything.
+    pub fn is_stale(&self) -> bool {
+        self.has_missing.load(Ordering::Acquire)
+    }
+
+    /// First and last group it missed.
+    pub fn missing_range(&self) -> Option<(Txg, Txg)> {
+        self.missing.lock().bounds().map(|(first, last)| (Txg(first), Txg(last)))
+    }
+
+    /// What it missed.
+    pub(crate) fn missing(&self) -> TxgRanges {
+        self.missing.lock().clone()
+    }
+
+    /// Takes over what was read from disk.
+    pub(crate) fn set_missing(&self, object: ObjectId, missing: TxgRanges) {
+        self.object.store(object.0, Ordering::Release);
+        self.has_missing.store(!missing.is_empty(), Ordering::Release);
+        *self.missing.lock() = missing;
+    }
+
+    /// A block of that group could not be brought back to it.
+    pub(crate) fn heal_failed(&self, txg: Txg) {
+        self.unhealed.lock().add(txg.0, txg.0);
+    }
+
+    /// A resilver has brought back every group up to `last`, but for those of [`Self::heal_failed`].
+    pub(crate) fn healed_up_to(&self, last: Txg) {
+        let unhealed = core::mem::take(&mut *self.unhealed.lock());
+        let mut missing = self.missing.lock();
+        if missing.is_empty() {
+            return;
+        }
+        missing.remove(0, last.0);
+        unhealed.iter().for_each(|(first, last)| missing.add(first, last));
+        self.has_missing.store(!missing.is_empty(), Ordering::Release);
+        self.is_dirty.store(true, Ordering::Release);
+    }
+
+    /// `missing` has to be written; asking resets that.
+    pub(crate) fn take_dirty(&self) -> bool {
+        self.is_dirty.swap(false, Ordering::AcqRel)
+    }
+
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.is_dirty.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn object(&self) -> ObjectId {
+        ObjectId(self.object.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn set_object(&self, object: ObjectId) {
+        self.object.store(object.0, Ordering::Release);
+    }
+}

@@ -1,0 +1,176 @@
+//! Pools that lose devices while they are written, and get them back.
+use blockdev::{BlockDevice, Error as DiskError, Op};
+use blockdev_host::MemDisk;
+use ondisk::{DmuType, ObjectId, Txg};
+use rt_std as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use zfs::dmu::{DmuTx, NewObject, Objset, TxSpace};
+use zfs::event::Event;
+use zfs::spa::{ImportOptions, PoolSpec, Purpose, Spa, TopKind, TopSpec, VdevSpec};
+use zfs::vdev::VdevState;
+
+const DISK: u64 = 64 << 20;
+const MIRROR: TopKind = TopKind::Mirror;
+
+struct Pool {
+    disks: Vec<Arc<MemDisk>>,
+    spa: Arc<Spa>,
+}
+
+fn nothing(_: &DmuTx, _: &Arc<Objset>) -> zfs::Result<()> {
+    Ok(())
+}
+
+fn device(disk: &Arc<MemDisk>, nr: usize) -> VdevSpec {
+    VdevSpec { device: disk.clone(), path: format!("/dev/disk{nr}"), is_file: false }
+}
+
+impl Pool {
+    fn create(kind: TopKind, width: usize) -> Self {
+        let disks: Vec<_> = (0..width).map(|_| Arc::new(MemDisk::new(DISK))).collect();
+        let devices = disks.iter().enumerate().map(|(nr, disk)| device(disk, nr)).collect();
+        let top = TopSpec { kind, purpose: Purpose::Data, devices };
+        let spa = Spa::create(vec![top], &PoolSpec::new("tank"), &mut nothing).unwrap();
+        Self { disks, spa }
+    }
+
+    /// Opens it again on those of its disks that are not `absent`.
+    fn reopen_without(&mut self, absent: &[usize]) {
+        self.spa.export().unwrap();
+        let there = self.disks.iter().enumerate().filter(|(nr, _)| !absent.contains(nr));
+        let devices: Vec<_> = there.map(|(_, disk)| disk.clone() as Arc<dyn BlockDevice>).collect();
+        self.spa = Spa::import(&devices, &ImportOptions::default()).unwrap();
+    }
+
+    /// Writes an object and waits until it is on disk.
+    fn write(&self, seed: u64) -> ObjectId {
+        let objset = self.spa.open_dataset("tank").unwrap().objset();
+        let tx = DmuTx::begin(&objset, TxSpace::write(4 << 20)).unwrap();
+        let new = NewObject::new(DmuType::PLAIN_FILE_CONTENTS, 128 << 10);
+        let object = objset.allocate(&tx, &new).unwrap();
+        object.write_slice(&tx, 0, &content(seed)).unwrap();
+        drop(tx);
+        self.spa.sync().unwrap();
+        object.id()
+    }
+
+    fn assert_holds(&self, object: ObjectId, seed: u64) {
+        let objset = self.spa.open_dataset("tank").unwrap().objset();
+        let expected = content(seed);
+        assert!(
+            objset.hold(object).unwrap().read_vec(0, expected.len()).unwrap() == expected,
+            "object {object}"
+        );
+    }
+
+    fn assert_clean(&self) {
+        let report = self.spa.verify(&mut |_| {}).unwrap();
+        assert!(report.is_clean(), "{:#?}", report.findings);
+    }
+
+    fn state(&self, nr: usize) -> VdevState {
+        self.spa.storage().leaves()[nr].health().state()
+    }
+
+    /// Every write and flush of a disk fails from now on, while the flag is up.
+    fn fail_writes(&self, nr: usize, with: DiskError) -> Arc<AtomicBool> {
+        let is_up = Arc::new(AtomicBool::new(true));
+        let flag = is_up.clone();
+        self.disks[nr].set_hook(Some(Arc::new(move |op: &Op| {
+            let is_read = matches!(op, Op::Read { .. });
+            (flag.load(Ordering::Relaxed) && !is_read).then_some(with)
+        })));
+        is_up
+    }
+}
+
+/// 3 MiB that do not compress.
+fn content(seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(2).wrapping_add(1);
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 56) as u8
+    };
+    (0..3 << 20).map(|_| next()).collect()
+}
+
+#[test]
+fn what_is_written_without_a_device_is_known_when_it_returns() {
+    for (kind, width, absent) in [
+        (MIRROR, 2, vec![0]),
+        (MIRROR, 3, vec![0, 2]),
+        (TopKind::RaidZ { nparity: 1 }, 3, vec![1]),
+        (TopKind::RaidZ { nparity: 2 }, 5, vec![0, 3]),
+    ] {
+        let mut pool = Pool::create(kind, width);
+        let first = pool.write(1);
+        pool.reopen_without(&absent);
+        assert_eq!(pool.spa.properties().unwrap().read_only_reason, None);
+        pool.assert_holds(first, 1);
+        let second = pool.write(2);
+        pool.assert_clean();
+        assert_eq!(pool.spa.storage().resilver_range(), None, "what is absent cannot be written");
+        pool.reopen_without(&[]);
+        let (from, until) = pool.spa.storage().resilver_range().expect("something was missed");
+        assert!(Txg(4) < from && from <= until, "{from} to {until}");
+        pool.assert_holds(first, 1);
+        pool.assert_holds(second, 2);
+        pool.assert_clean();
+        for (nr, leaf) in pool.spa.storage().leaves().iter().enumerate() {
+            assert_eq!(leaf.health().is_stale(), absent.contains(&nr), "{kind:?} {nr}");
+            assert_eq!(leaf.health().errors(), Default::default(), "stale copies are no errors");
+        }
+        pool.spa.export().unwrap();
+    }
+}
+
+#[test]
+fn a_device_that_fails_writes_costs_nothing_but_redundancy() {
+    for (kind, width) in [(MIRROR, 2), (TopKind::RaidZ { nparity: 1 }, 4)] {
+        for error in [DiskError::Io, DiskError::Gone] {
+            let mut pool = Pool::create(kind, width);
+            let first = pool.write(1);
+            let fails = pool.fail_writes(1, error);
+            let second = pool.write(2);
+            let third = pool.write(3);
+            let expected = if error == DiskError::Gone { VdevState::Removed } else { VdevState::Faulted };
+            assert_eq!(pool.state(1), expected);
+            let is_told = |e: &Event| matches!(e, Event::VdevState { state, .. } if *state == expected);
+            assert!(pool.spa.events().snapshot().iter().any(is_told));
+            fails.store(false, Ordering::Relaxed);
+            pool.reopen_without(&[]);
+            assert!(pool.spa.storage().leaves()[1].health().is_stale());
+            assert_eq!(pool.state(1), VdevState::Online, "importing gives it another chance");
+            for (object, seed) in [(first, 1), (second, 2), (third, 3)] {
+                pool.assert_holds(object, seed);
+            }
+            pool.assert_clean();
+        }
+    }
+}
+
+#[test]
+fn too_many_failing_devices_stop_the_pool() {
+    for (kind, width, failing) in [(MIRROR, 2, 2), (TopKind::RaidZ { nparity: 1 }, 3, 2)] {
+        let pool = Pool::create(kind, width);
+        let objset = pool.spa.open_dataset("tank").unwrap().objset();
+        (0..failing).for_each(|nr| drop(pool.fail_writes(nr, DiskError::Io)));
+        let tx = DmuTx::begin(&objset, TxSpace::write(4096)).unwrap();
+        objset.allocate(&tx, &NewObject::new(DmuType::PLAIN_FILE_CONTENTS, 4096)).unwrap();
+        drop(tx);
+        assert_eq!(pool.spa.sync(), Err(zfs::Error::Suspended), "{kind:?}");
+    }
+}
+
+#[test]
+fn too_few_devices_are_refused() {
+    for (kind, width, there) in [(MIRROR, 2, 0), (TopKind::RaidZ { nparity: 2 }, 4, 1)] {
+        let pool = Pool::create(kind, width);
+        pool.spa.export().unwrap();
+        let devices: Vec<_> = pool.disks[..there].iter().map(|d| d.clone() as Arc<dyn BlockDevice>).collect();
+        let result = Spa::import(&devices, &ImportOptions::default()).map(drop);
+        let expected = if there == 0 { zfs::Error::NoLabel } else { zfs::Error::MissingVdev };
+        assert_eq!(result, Err(expected), "{kind:?}");
+    }
+}
