@@ -227,6 +227,11 @@ impl Dnode {
         self.max_blkid.store(blkid, Ordering::Release);
     }
 
+    /// Block pointers in the dnode itself.
+    pub fn nr_blkptr(&self) -> u8 {
+        self.open.lock().current().nr_blkptr
+    }
+
     /// Slots of 512 bytes the dnode takes.
     pub fn slots(&self) -> u8 {
         self.open.lock().current().slots

@@ -34,6 +34,7 @@ pub(crate) mod props;
 pub(crate) mod reap;
 pub(crate) mod rollback;
 pub(crate) mod snapshot;
+pub(crate) mod swap;
 
 pub use dataset::{Dataset, DatasetInfo, DatasetKind, DatasetProperties, DatasetSpace};
 pub use names::DATASET_NAME_MAX;

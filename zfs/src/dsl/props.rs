@@ -17,6 +17,24 @@ use ondisk::blkptr::{MAX_BLOCK_SIZE, OLD_MAX_BLOCK_SIZE, SECTOR_SIZE};
 use ondisk::feature::Feature;
 use ondisk::{Checksum, Compression, ObjectId};
 
+/// A value as the properties ZAP holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Stored {
+    Number(u64),
+    Text(String),
+}
+
+impl From<Stored> for PropertyValue {
+    fn from(stored: Stored) -> Self {
+        match stored {
+            Stored::Number(n) => Self::Number(n),
+            Stored::Text(text) => Self::Text(text),
+        }
+    }
+}
+
+/// Says that properties were received at all.
+const HAS_RECEIVED: &str = "$hasrecvd";
 const RECEIVED: &str = "$recvd";
 const INHERIT: &str = "$inherit";
 
@@ -168,6 +186,34 @@ pub(crate) fn set_in(
         PropertyValue::Number(n) => mos.zap_update(tx, zap, property.name(), *n),
         PropertyValue::Text(t) => mos.zap_set_str(tx, zap, property.name(), t),
     }
+}
+
+/// Stores received values: in force unless a local one hides them. Quotas and reservations, which the directory itself
+/// holds, take effect at once.
+pub(crate) fn set_received(
+    mos: &Mos,
+    tx: &DmuTx,
+    dir_id: ObjectId,
+    values: &[(String, Stored)],
+) -> Result<()> {
+    let zap = dir::read(mos, dir_id)?.props_zap;
+    mos.zap_update(tx, zap, HAS_RECEIVED, 0)?;
+    for (name, value) in values {
+        match (name.as_str(), value) {
+            ("quota", Stored::Number(bytes)) => dir::modify(mos, tx, dir_id, |dir| dir.quota = *bytes)?,
+            ("reservation", Stored::Number(bytes)) => dir::set_reservation(mos, tx, dir_id, *bytes)?,
+            ("refreservation", Stored::Number(bytes)) if !mos.zap_has(zap, name)? => {
+                super::create::set_ref_reservation(mos, tx, dir_id, *bytes)?;
+            }
+            _ => {}
+        }
+        let key = format!("{name}{RECEIVED}");
+        match value {
+            Stored::Number(n) => mos.zap_update(tx, zap, &key, *n)?,
+            Stored::Text(text) => mos.zap_set_str(tx, zap, &key, text)?,
+        }
+    }
+    Ok(())
 }
 
 /// Removes a local value; a received one becomes hidden.

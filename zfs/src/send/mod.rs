@@ -17,12 +17,15 @@
 //! | `walk` | the blocks and holes of a snapshot younger than another one |
 //! | `dump` | one snapshot as records |
 //! | `plan`, `header` | which snapshots a request means; how a compound stream describes them |
-//! | `token` | resume tokens |
+//! | `receive` | streams into datasets |
+//! | `token`, `resume` | resume tokens; what an interrupted receive keeps |
 mod command;
 mod dump;
 mod header;
 mod plan;
 mod reader;
+mod receive;
+mod resume;
 mod token;
 mod walk;
 mod writer;
@@ -31,6 +34,8 @@ pub use command::SendPart;
 pub use dump::{BlockOptions, ResumePoint};
 pub use plan::SendSpec;
 pub use reader::StreamReader;
+pub use receive::{Naming, ReceiveOptions, Received};
+pub(crate) use resume::ResumeState;
 pub use token::ResumeToken;
 
 use crate::Result;

@@ -294,7 +294,7 @@ impl Spa {
     }
 
     /// What a root block says it holds; `Other` when it cannot be read.
-    fn kind_of(&self, root: &ondisk::BlkPtr, id: ObjectId) -> DatasetKind {
+    pub(super) fn kind_of(&self, root: &ondisk::BlkPtr, id: ObjectId) -> DatasetKind {
         if root.is_hole() {
             return DatasetKind::Other;
         }
@@ -565,7 +565,7 @@ impl Spa {
     }
 
     /// Open datasets write by the new values from now on.
-    fn properties_changed(&self) -> Result<()> {
+    pub(super) fn properties_changed(&self) -> Result<()> {
         for ds in self.open_datasets() {
             let properties = props::resolve(&self.mos, ds.dir(), &self.enabled, false)?;
             ds.objset().set_properties(dataset::objset_properties(&properties));

@@ -90,6 +90,7 @@ impl Spa {
                 spa.stop();
             }
             started?;
+            spa.destroy_interrupted()?;
             crate::scan::Scan::start(&spa);
         } else {
             spa.storage.load_metaslabs(&spa.mos)?;

@@ -39,6 +39,7 @@ mod label;
 pub(crate) mod mos;
 mod mos_hooks;
 mod new_vdev;
+pub(crate) mod receive;
 mod resilver;
 mod snapshots;
 pub(crate) mod space_maps;

@@ -237,6 +237,15 @@ impl Spa {
         Ok(())
     }
 
+    /// Hands a task to a transaction group that the caller holds open.
+    pub(super) fn push_task(
+        &self,
+        txg: Txg,
+        task: impl FnOnce(&Arc<Spa>, &SyncCtx, &DmuTx) -> Result<()> + Send + 'static,
+    ) {
+        self.tasks.push(txg, When::AfterDatasets, Box::new(task));
+    }
+
     /// Hands a task to the open transaction group and waits until that is on disk.
     pub(crate) fn run_task(
         &self,
