@@ -1,12 +1,14 @@
 //! Pools that lose devices while they are written, and get them back.
 use blockdev::{BlockDevice, Error as DiskError, Op};
 use blockdev_host::MemDisk;
-use ondisk::{DmuType, ObjectId, Txg};
+use ondisk::{DmuType, ObjectId};
 use rt_std as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use zfs::dmu::{DmuTx, NewObject, Objset, TxSpace};
 use zfs::event::Event;
+use zfs::scan::ScanFunc;
 use zfs::spa::{ImportOptions, PoolSpec, Purpose, Spa, TopKind, TopSpec, VdevSpec};
 use zfs::vdev::VdevState;
 
@@ -65,6 +67,9 @@ impl Pool {
     }
 
     fn assert_clean(&self) {
+        // A walk wants a pool that is quiet: what devices missed is being brought back.
+        self.spa.scan_wait(Duration::from_millis(100), &mut |_| {});
+        self.spa.sync().unwrap();
         let report = self.spa.verify(&mut |_| {}).unwrap();
         assert!(report.is_clean(), "{:#?}", report.findings);
     }
@@ -112,13 +117,14 @@ fn what_is_written_without_a_device_is_known_when_it_returns() {
         pool.assert_clean();
         assert_eq!(pool.spa.storage().resilver_range(), None, "what is absent cannot be written");
         pool.reopen_without(&[]);
-        let (from, until) = pool.spa.storage().resilver_range().expect("something was missed");
-        assert!(Txg(4) < from && from <= until, "{from} to {until}");
         pool.assert_holds(first, 1);
         pool.assert_holds(second, 2);
         pool.assert_clean();
+        pool.spa.scan_wait(Duration::from_millis(100), &mut |_| {});
+        assert_eq!(pool.spa.scan_status().func, ScanFunc::Resilver);
+        assert_eq!(pool.spa.storage().resilver_range(), None);
         for (nr, leaf) in pool.spa.storage().leaves().iter().enumerate() {
-            assert_eq!(leaf.health().is_stale(), absent.contains(&nr), "{kind:?} {nr}");
+            assert!(!leaf.health().is_stale(), "{kind:?} {nr}");
             assert_eq!(leaf.health().errors(), Default::default(), "stale copies are no errors");
         }
         pool.spa.export().unwrap();
@@ -140,12 +146,12 @@ fn a_device_that_fails_writes_costs_nothing_but_redundancy() {
             assert!(pool.spa.events().snapshot().iter().any(is_told));
             fails.store(false, Ordering::Relaxed);
             pool.reopen_without(&[]);
-            assert!(pool.spa.storage().leaves()[1].health().is_stale());
             assert_eq!(pool.state(1), VdevState::Online, "importing gives it another chance");
             for (object, seed) in [(first, 1), (second, 2), (third, 3)] {
                 pool.assert_holds(object, seed);
             }
             pool.assert_clean();
+            assert!(!pool.spa.storage().leaves()[1].health().is_stale());
         }
     }
 }

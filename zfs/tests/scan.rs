@@ -10,7 +10,7 @@ use zfs::Error;
 use zfs::dmu::{DmuTx, NewObject, Objset, TxSpace};
 use zfs::dsl::{Property, PropertyValue};
 use zfs::scan::{ScanFunc, ScanState, ScanStatus};
-use zfs::spa::{ImportOptions, PoolSpec, Spa, VdevSpec};
+use zfs::spa::{ImportOptions, PoolSpec, Purpose, Spa, TopKind, TopSpec, VdevSpec};
 
 const RECORD: u32 = 16 << 10;
 
@@ -365,4 +365,163 @@ fn assert_clean_but_for_lost(spa: &Arc<Spa>) {
     };
     let report = spa.verify(&mut |_| {}).unwrap();
     assert!(report.findings.iter().all(is_expected), "{:?}", report.findings);
+}
+
+// --- several devices -------------------------------------------------------------------------------------------------
+
+struct Pool {
+    disks: Vec<Arc<MemDisk>>,
+    spa: Arc<Spa>,
+}
+
+const LAYOUTS: [(TopKind, usize); 5] = [
+    (TopKind::Mirror, 2),
+    (TopKind::Mirror, 3),
+    (TopKind::RaidZ { nparity: 1 }, 3),
+    (TopKind::RaidZ { nparity: 2 }, 5),
+    (TopKind::RaidZ { nparity: 3 }, 6),
+];
+
+impl Pool {
+    fn create(kind: TopKind, width: usize) -> Self {
+        let disks: Vec<_> = (0..width).map(|_| Arc::new(MemDisk::new(128 << 20))).collect();
+        let device =
+            |disk: &Arc<MemDisk>| VdevSpec { device: disk.clone(), path: "/dev/x".into(), is_file: false };
+        let devices = disks.iter().map(device).collect();
+        let top = TopSpec { kind, purpose: Purpose::Data, devices };
+        let spa = Spa::create(vec![top], &PoolSpec::new("tank"), &mut nothing).unwrap();
+        Self { disks, spa }
+    }
+
+    fn reopen_without(&mut self, absent: &[usize]) {
+        self.spa.export().unwrap();
+        let there = self.disks.iter().enumerate().filter(|(nr, _)| !absent.contains(nr));
+        let devices: Vec<_> = there.map(|(_, disk)| disk.clone() as Arc<dyn BlockDevice>).collect();
+        self.spa = Spa::import(&devices, &ImportOptions::default()).unwrap();
+    }
+
+    /// Whatever of a disk is allocatable is overwritten in part: every 64 KiB, 4 KiB.
+    fn spoil(&self, nr: usize) {
+        for at in (DATA_START..(128 << 20) - (512 << 10)).step_by(64 << 10) {
+            let bytes = noise(at, 4096);
+            self.disks[nr].write(at, abd::Abd::copy_from(&bytes)).unwrap();
+        }
+    }
+
+    fn nr_stale(&self) -> usize {
+        self.spa.storage().leaves().iter().filter(|leaf| leaf.health().is_stale()).count()
+    }
+}
+
+const DATA_START: u64 = 4 << 20;
+
+fn nr_lost(kind: TopKind, width: usize) -> usize {
+    match kind {
+        TopKind::Mirror => width - 1,
+        TopKind::RaidZ { nparity } => nparity.into(),
+        _ => 0,
+    }
+}
+
+#[test]
+fn every_side_and_all_parity_are_checked_and_repaired() {
+    for (kind, width) in LAYOUTS {
+        let mut pool = Pool::create(kind, width);
+        let objset = dataset(&pool.spa, "tank/a", 1);
+        let id = write_object(&objset, 1, 300);
+        drop(objset);
+        pool.spa.sync().unwrap();
+        for nr in 0..nr_lost(kind, width) {
+            pool.spoil(nr);
+        }
+        let status = scrub(&pool.spa);
+        assert_eq!((status.state, status.errors), (ScanState::Finished, 0), "{kind:?}");
+        assert!(status.processed > 0);
+        let leaves = pool.spa.storage().leaves();
+        for (nr, leaf) in leaves.iter().enumerate() {
+            let is_spoilt = nr < nr_lost(kind, width);
+            assert_eq!(leaf.health().errors().checksum > 0, is_spoilt, "{kind:?} {nr}");
+        }
+        assert_eq!(scrub(&pool.spa).processed, 0, "{kind:?}: everything was repaired");
+        // Now the disks that were whole may go: what was repaired, parity too, carries the pool.
+        let others: Vec<usize> = (width - nr_lost(kind, width)..width).collect();
+        pool.reopen_without(&others);
+        let objset = pool.spa.open_dataset("tank/a").unwrap().objset();
+        for record in [0u64, 77, 299] {
+            let read =
+                objset.hold(id).unwrap().read_vec(record * u64::from(RECORD), RECORD as usize).unwrap();
+            assert!(read == noise(1 + record, RECORD as usize), "{kind:?} {record}");
+        }
+        drop(objset);
+        assert_clean(&pool.spa);
+        pool.spa.export().unwrap();
+    }
+}
+
+#[test]
+fn what_a_device_missed_is_brought_back() {
+    for (kind, width) in LAYOUTS {
+        let mut pool = Pool::create(kind, width);
+        let objset = dataset(&pool.spa, "tank/a", 1);
+        write_object(&objset, 1, 200);
+        drop(objset);
+        let absent: Vec<usize> = (0..nr_lost(kind, width)).collect();
+        pool.reopen_without(&absent);
+        let objset = pool.spa.open_dataset("tank/a").unwrap().objset();
+        let id = write_object(&objset, 1000, 100);
+        drop(objset);
+        pool.reopen_without(&[]);
+        let status = wait(&pool.spa);
+        assert_eq!((status.func, status.state), (ScanFunc::Resilver, ScanState::Finished), "{kind:?}");
+        assert_eq!(status.errors, 0);
+        assert!(status.processed > 50 * u64::from(RECORD), "{kind:?} {status:?}");
+        // What was written before was not touched.
+        assert!(status.examined - status.skipped < 200 * u64::from(RECORD) * width as u64, "{status:?}");
+        assert_eq!(pool.nr_stale(), 0, "{kind:?}");
+        assert_eq!(pool.spa.resilver(), Err(Error::NotFound));
+        assert_eq!(scrub(&pool.spa).processed, 0, "{kind:?}: everything was brought back");
+        let others: Vec<usize> = (width - nr_lost(kind, width)..width).collect();
+        pool.reopen_without(&others);
+        let objset = pool.spa.open_dataset("tank/a").unwrap().objset();
+        let read = objset.hold(id).unwrap().read_vec(50 * u64::from(RECORD), RECORD as usize).unwrap();
+        assert!(read == noise(1050, RECORD as usize));
+        drop(objset);
+        pool.spa.export().unwrap();
+    }
+}
+
+#[test]
+fn a_resilver_goes_on_after_a_power_cut() {
+    let mut pool = Pool::create(TopKind::Mirror, 2);
+    pool.reopen_without(&[1]);
+    let objset = dataset(&pool.spa, "tank/a", 1);
+    for first in 0..10 {
+        write_object(&objset, 1 + first * 100, 60);
+    }
+    drop(objset);
+    pool.spa.export().unwrap();
+    let nr_writes = Arc::new(AtomicU64::new(0));
+    let writes = nr_writes.clone();
+    pool.disks[1].set_hook(Some(Arc::new(move |op: &Op| {
+        if matches!(op, Op::Write { .. }) {
+            writes.fetch_add(1, Ordering::Relaxed);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        None
+    })));
+    let devices: Vec<_> = pool.disks.iter().map(|d| d.clone() as Arc<dyn BlockDevice>).collect();
+    pool.spa = Spa::import(&devices, &ImportOptions::default()).unwrap();
+    while nr_writes.load(Ordering::Relaxed) < 40 {
+        std::thread::yield_now();
+    }
+    assert_eq!(pool.spa.scan_status().func, ScanFunc::Resilver);
+    assert_eq!(pool.spa.scrub(), Err(Error::Busy));
+    pool.spa.abandon();
+    pool.disks[1].set_hook(None);
+    pool.spa = Spa::import(&devices, &ImportOptions::default()).unwrap();
+    let status = wait(&pool.spa);
+    assert_eq!((status.func, status.state, status.errors), (ScanFunc::Resilver, ScanState::Finished, 0));
+    assert_eq!(pool.nr_stale(), 0);
+    assert_eq!(scrub(&pool.spa).processed, 0);
+    pool.spa.export().unwrap();
 }

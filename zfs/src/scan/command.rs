@@ -97,6 +97,20 @@ impl Spa {
         Ok(())
     }
 
+    /// Begins a resilver of what devices miss, or begins it again.
+    ///
+    /// # Errors
+    /// `NotFound` when no device misses anything; `ReadOnly`, `Suspended`.
+    pub fn resilver(self: &Arc<Self>) -> Result<()> {
+        self.check_writable()?;
+        if self.storage().resilver_range().is_none() {
+            return Err(Error::NotFound);
+        }
+        self.storage().request_resilver();
+        let command = format!("zpool resilver {}", self.mos().pool_name());
+        self.run_task(When::AfterDatasets, move |spa, _, tx| spa.note(tx, &command))
+    }
+
     /// Pauses a scrub; it stays so when the pool is exported.
     ///
     /// # Errors
@@ -129,8 +143,8 @@ impl Spa {
             return Err(Error::NotFound);
         }
         let command = format!("zpool scrub -s {}", self.mos().pool_name());
-        self.run_task(When::AfterDatasets, move |spa, _, tx| {
-            sync::end(spa, tx, false)?;
+        self.run_task(When::AfterDatasets, move |spa, ctx, tx| {
+            sync::end(spa, ctx, tx, false)?;
             spa.note(tx, &command)
         })
     }

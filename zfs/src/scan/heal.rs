@@ -1,35 +1,30 @@
-//! Checking one block: every copy, in every way its vdev offers, and rewriting those that are wrong from one that is
-//! right.
+//! What a scan does with one block.
+use super::ScanFunc;
 use crate::Error;
-use crate::vdev::Priority;
 use crate::zio::Storage;
 use ondisk::{BlkPtr, Bookmark};
 
-/// What came of a block. Bytes are of allocated space.
+/// What came of a block.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Checked {
-    /// Rewritten.
+    /// Bytes rewritten on devices.
     pub(super) repaired: u64,
-    /// No copy was right.
-    pub(super) is_lost: bool,
+    /// No copy is right, or a device did not take what it should hold.
+    pub(super) is_bad: bool,
 }
 
-/// Checks a block.
-pub(super) fn check(storage: &Storage, bp: &BlkPtr, bookmark: Bookmark) -> Checked {
-    let copies = storage.check_copies(bp, bookmark).unwrap_or_default();
-    if copies.iter().any(|copy| copy.result == Err(Error::Unsupported)) {
-        return Checked::default();
-    }
-    if copies.iter().all(|copy| copy.result.is_ok()) {
-        return Checked::default();
-    }
-    if let Ok(repaired) = storage.repair_copies(bp, bookmark, &copies) {
-        return Checked { repaired, is_lost: false };
-    }
-    // Where parity or a gang's pieces are concerned, reading the block as a whole knows more ways.
-    let bad = copies.iter().filter(|copy| copy.result.is_err()).map(|copy| copy.dva.asize).sum();
-    match storage.read_uncached(bp, bookmark, Priority::Scrub) {
-        Ok(_) => Checked { repaired: bad, is_lost: false },
-        Err(_) => Checked { repaired: 0, is_lost: true },
+/// Scrubs or resilvers a block.
+pub(super) fn check(storage: &Storage, func: ScanFunc, bp: &BlkPtr, bookmark: Bookmark) -> Checked {
+    let healed = match func {
+        ScanFunc::Resilver => storage.resilver_block(bp, bookmark),
+        _ => storage.scrub_block(bp, bookmark),
+    };
+    match healed {
+        Ok(healed) => Checked { repaired: healed.repaired, is_bad: healed.nr_unrepaired > 0 },
+        // The end of an intent log is a block that was never written; what is of an algorithm that is not built in
+        // cannot be called damaged.
+        Err(_) if bookmark.level == Bookmark::LEVEL_ZIL => Checked::default(),
+        Err(Error::Unsupported | Error::Encrypted) => Checked::default(),
+        Err(_) => Checked { repaired: 0, is_bad: true },
     }
 }

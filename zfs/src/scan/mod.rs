@@ -13,6 +13,7 @@
 //! | `step` | one step: gather, sort, check |
 //! | `datasets` | which object set comes next; what snapshots and destroys do to that |
 //! | `sync` | the state in the pool: set up, store, end |
+//! | `resilver` | when devices are brought up to date |
 //! | `errlog`, `lookup` | the log of lost blocks, and which datasets hold one |
 //! | `command` | what users ask for, and what they see |
 //!
@@ -30,6 +31,7 @@ mod heal;
 pub(crate) mod hold;
 mod lookup;
 mod place;
+pub(crate) mod resilver;
 mod step;
 mod sync;
 mod walk;
@@ -75,6 +77,9 @@ struct State {
     is_dirty: bool,
     is_stopping: bool,
     pass: Pass,
+    /// Blocks below which nothing could be walked: what devices miss there is unknown.
+    nr_unseen: u64,
+    resilver: resilver::Plan,
 }
 
 /// What has happened since the scan was started or taken up again: not stored.

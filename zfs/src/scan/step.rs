@@ -71,7 +71,7 @@ impl Stepper {
     pub(super) fn step(&mut self, spa: &Arc<Spa>) -> Result<()> {
         match choose(spa)? {
             Task::End => {
-                spa.run_task(When::AfterDatasets, |spa, _, tx| sync::end(spa, tx, true))?;
+                spa.run_task(When::AfterDatasets, |spa, ctx, tx| sync::end(spa, ctx, tx, true))?;
             }
             Task::Moved => {}
             Task::Walk(view) => self.walk(spa, view)?,
@@ -204,6 +204,8 @@ struct Sums {
     issued: u64,
     repaired: u64,
     errors: u64,
+    /// Blocks below which nothing could be walked.
+    nr_unseen: u64,
 }
 
 impl Sums {
@@ -212,6 +214,7 @@ impl Sums {
         state.phys.skipped += self.skipped;
         state.phys.processed += self.repaired;
         state.phys.errors += self.errors;
+        state.nr_unseen += self.nr_unseen;
         state.pass.examined += self.examined;
         state.pass.issued += self.issued;
         state.is_dirty = true;
@@ -239,7 +242,7 @@ impl Gather<'_> {
     fn wants(&self, bp: &BlkPtr) -> bool {
         let born = bp.phys_birth();
         let is_in_range = born > self.range.0 && born < self.range.1;
-        is_in_range && self.func != ScanFunc::None
+        is_in_range && (self.func != ScanFunc::Resilver || self.spa.storage().needs_resilver(bp))
     }
 
     /// Checks what is gathered.
@@ -256,8 +259,8 @@ impl Gather<'_> {
         while !rest.is_empty() {
             let later = rest.split_off(rest.len().min(CHUNK));
             let (storage, results) = (self.spa.storage().clone(), results.clone());
-            let chunk = core::mem::replace(&mut rest, later);
-            self.stepper.workers.dispatch(move || check_chunk(&storage, &chunk, &results));
+            let (chunk, func) = (core::mem::replace(&mut rest, later), self.func);
+            self.stepper.workers.dispatch(move || check_chunk(&storage, func, &chunk, &results));
         }
         self.stepper.workers.wait_idle();
         self.sums.repaired += results.0.load(Ordering::Relaxed);
@@ -278,11 +281,16 @@ impl Gather<'_> {
     }
 }
 
-fn check_chunk(storage: &Storage, chunk: &[(BlkPtr, Bookmark)], results: &(AtomicU64, AtomicU64)) {
+fn check_chunk(
+    storage: &Storage,
+    func: ScanFunc,
+    chunk: &[(BlkPtr, Bookmark)],
+    results: &(AtomicU64, AtomicU64),
+) {
     for (bp, bookmark) in chunk {
-        let checked = heal::check(storage, bp, *bookmark);
+        let checked = heal::check(storage, func, bp, *bookmark);
         results.0.fetch_add(checked.repaired, Ordering::Relaxed);
-        results.1.fetch_add(checked.is_lost.into(), Ordering::Relaxed);
+        results.1.fetch_add(checked.is_bad.into(), Ordering::Relaxed);
     }
 }
 
@@ -301,11 +309,11 @@ impl Visitor for Gather<'_> {
         if bp.birth() > self.newest {
             return;
         }
+        self.sums.examined += bp.asize();
         if !self.wants(bp) {
             self.sums.skipped += bp.asize();
             return;
         }
-        self.sums.examined += bp.asize();
         self.blocks.push((*bp, bookmark));
     }
 
@@ -330,6 +338,9 @@ impl Visitor for Gather<'_> {
     fn lost(&mut self, bp: &BlkPtr, bookmark: Bookmark, error: Error) {
         // The block itself is checked, and counted, with the others; what is not read here for want of a key or an
         // algorithm is not damaged.
+        if !matches!(error, Error::Unsupported | Error::Encrypted) {
+            self.sums.nr_unseen += 1;
+        }
         if error == Error::Damaged {
             let what = alloc::format!("block {bookmark} at {:?}", bp.dva(0));
             self.spa.events().post(crate::event::Event::Damaged { what });

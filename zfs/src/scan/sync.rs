@@ -7,6 +7,7 @@ use crate::dmu::DmuTx;
 use crate::spa::mos::Mos;
 use crate::spa::{Spa, When};
 use crate::zap::ZapValue;
+use crate::zio::SyncCtx;
 use crate::{Error, Result};
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -78,7 +79,8 @@ pub(super) fn set_up(spa: &Spa, tx: &DmuTx, func: ScanFunc, range: (Txg, Txg)) -
             ..ScanPhys::default()
         };
         let pass = Pass { start: now, ..Pass::default() };
-        *state = State { phys, generation, is_stopping, pass, ..State::default() };
+        let resilver = state.resilver;
+        *state = State { phys, generation, is_stopping, pass, resilver, ..State::default() };
     }
     store(spa.mos(), tx)?;
     let text = format!("func={} mintxg={} maxtxg={}", func as u64, range.0, range.1);
@@ -123,9 +125,10 @@ pub(super) fn store_now(spa: &Arc<Spa>) -> Result<()> {
 ///
 /// # Errors
 /// What writing gives.
-pub(super) fn end(spa: &Arc<Spa>, tx: &DmuTx, is_complete: bool) -> Result<()> {
+pub(super) fn end(spa: &Spa, ctx: &SyncCtx, tx: &DmuTx, is_complete: bool) -> Result<()> {
     let now = spa.time();
-    let (phys, queue) = {
+    let is_complete = is_complete && !super::resilver::is_outdated(spa);
+    let (phys, queue, nr_unseen) = {
         let mut state = spa.scan().state.lock();
         if state.phys.state != ScanState::Scanning {
             return Ok(());
@@ -137,7 +140,7 @@ pub(super) fn end(spa: &Arc<Spa>, tx: &DmuTx, is_complete: bool) -> Result<()> {
         state.generation += 1;
         state.queue = BTreeMap::new();
         state.stored_queue = BTreeMap::new();
-        (state.phys, queue)
+        (state.phys, queue, state.nr_unseen)
     };
     super::errlog::rotate(spa, tx, is_complete)?;
     if !queue.is_none() {
@@ -146,6 +149,10 @@ pub(super) fn end(spa: &Arc<Spa>, tx: &DmuTx, is_complete: bool) -> Result<()> {
     store(spa.mos(), tx)?;
     let word = if is_complete { "scan done" } else { "scan cancelled" };
     spa.note_internal(tx, word, &format!("errors={}", phys.errors))?;
+    if phys.func == ScanFunc::Resilver && is_complete {
+        spa.resilver_done(ctx, tx, phys.max_txg.prev(), nr_unseen == 0)?;
+        super::resilver::ended(spa);
+    }
     spa.scan().wake();
     Ok(())
 }

@@ -13,7 +13,7 @@ use crate::dmu::DmuTx;
 use crate::dsl::dir::{self, Kinds};
 use crate::dsl::{book, bpobj, freeing};
 use crate::event::Event;
-use crate::scan::errlog;
+use crate::scan::{errlog, resilver};
 use crate::zio::SyncCtx;
 use crate::{Error, Result};
 use alloc::boxed::Box;
@@ -150,6 +150,7 @@ impl Spa {
         }
         after.into_iter().try_for_each(|(_, task)| task(self, ctx, &tx))?;
         errlog::sync(self, &tx)?;
+        resilver::start_if_due(self, ctx, &tx)?;
         let is_left = freeing::step(&self.mos, ctx, &tx)?;
         self.state.lock().is_freeing = is_left;
         Ok(())

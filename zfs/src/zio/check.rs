@@ -1,6 +1,5 @@
 //! Looking at every copy of a block separately, for the full walk of a pool: nothing is repaired, nothing is cached.
 use super::storage::Storage;
-use crate::event::Event;
 use crate::vdev::{Priority, Standing};
 use crate::{Error, Result};
 use ondisk::blkptr::DVAS_PER_BP;
@@ -34,31 +33,6 @@ impl Storage {
         let mut out = SmallVec::new();
         self.check_into(bp, bookmark, 0, &mut out)?;
         Ok(out)
-    }
-
-    /// Rewrites the copies of a plain block that [`Self::check_copies`] found wrong, from one that is right; the allocated
-    /// bytes of those that were.
-    ///
-    /// # Errors
-    /// `Io` or `Checksum` when no copy is right, `Unsupported` for gang blocks; what writing gives.
-    pub fn repair_copies(&self, bp: &BlkPtr, bookmark: Bookmark, copies: &[CopyCheck]) -> Result<u64> {
-        if bp.is_gang() {
-            return Err(Error::Unsupported);
-        }
-        let mut size = |_: &crate::vdev::Vdev| Some(bp.psize() as usize);
-        let good = copies.iter().find(|copy| copy.result.is_ok()).ok_or(Error::Checksum)?;
-        let good = self.read_copy(&good.dva, good.attempt, Priority::Scrub, &mut size)?;
-        self.verify(bp, &good)?;
-        let mut repaired = 0;
-        for copy in copies.iter().filter(|copy| copy.result.is_err()) {
-            let (vdev, offset) = (u64::from(copy.dva.vdev), copy.dva.offset);
-            let is_device_error = copy.result != Err(Error::Checksum);
-            self.events.post(Event::BadCopy { bookmark, vdev, offset, is_device_error });
-            self.rewrite_copy(&copy.dva, copy.attempt, &good, bp.phys_birth())?;
-            self.events.post(Event::Repaired { bookmark, vdev, offset });
-            repaired += copy.dva.asize;
-        }
-        Ok(repaired)
     }
 
     /// The ways to read a copy that do not share bytes and should be right; the best one when there are none.

@@ -72,7 +72,10 @@ impl Storage {
                         Ok(bytes) => {
                             copy.good = Some(attempt);
                             bad.extend((!copy.attempts.is_empty()).then_some(copy));
-                            self.repair(&bad, &bytes, bp, bookmark);
+                            // A scrub looks at every copy itself, and counts what it rewrites.
+                            if priority != Priority::Scrub {
+                                self.repair(&bad, &bytes, bp, bookmark);
+                            }
                             return Ok(bytes);
                         }
                         Err(e @ (Error::Unsupported | Error::Encrypted)) => return Err(e),
@@ -154,29 +157,6 @@ impl Storage {
                 self.events.post(Event::Repaired { bookmark, vdev, offset });
             }
         }
-    }
-
-    /// Rewrites what reading one copy in one way gave wrongly.
-    ///
-    /// # Errors
-    /// `ReadOnly`, `Damaged` when the address lies on no vdev, the device's.
-    pub(super) fn rewrite_copy(&self, dva: &Dva, attempt: usize, good: &Abd, txg: Txg) -> Result<()> {
-        if self.is_read_only {
-            return Err(Error::ReadOnly);
-        }
-        let (top, len) = self.extent_of(dva, good.len() as u32).ok_or(Error::Damaged)?;
-        let group = IoGroup::new();
-        let io = WriteIo {
-            offset: dva.offset,
-            data: pad(good, len),
-            txg,
-            priority: Priority::Scrub,
-            done: group.completion(0),
-        };
-        let other = (attempt == 0).into();
-        top.io().repair(&[attempt], Some(other), io);
-        let leaves = top.io().leaves().iter().map(|l| -> &Leaf { l });
-        group.wait(leaves).into_iter().try_for_each(|done| done.result.map_err(Error::from))
     }
 
     /// Tells that a block is gone. The end of an intent log is a block that does not verify: no loss.
