@@ -1,7 +1,9 @@
 //! The command line.
 pub mod pool;
+pub mod stream;
 
 use self::pool::Pool;
+use self::stream::{Receive, Send, Stream};
 use crate::qemu::Machine;
 use clap::{Args, Parser, Subcommand};
 use mkfs::layout::Layout;
@@ -40,6 +42,13 @@ pub enum Command {
     Image(Image),
     /// Make, change or look at a pool of a powered-off machine.
     Pool(Pool),
+    /// Write a snapshot as a stream, as zfs send does.
+    Send(Send),
+    /// Make a snapshot of a stream, as zfs receive does.
+    #[command(visible_alias = "recv")]
+    Receive(Receive),
+    /// Look at a stream in a file, or at a resume token.
+    Stream(Stream),
     /// Measure.
     Bench(Bench),
 }

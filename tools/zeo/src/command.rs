@@ -5,6 +5,7 @@ pub mod image;
 pub mod init;
 pub mod pool;
 pub mod run;
+pub mod stream;
 
 use crate::cli::{Cli, Command};
 use crate::report::Mode;
@@ -22,6 +23,9 @@ pub fn dispatch(cli: Cli) -> Result<u8> {
         Command::Run(args) => run::run(&args),
         Command::Image(args) => image::run(args.command, mode),
         Command::Pool(args) => pool::run(args.command, mode),
+        Command::Send(args) => stream::send::run(&args, mode),
+        Command::Receive(args) => stream::receive::run(&args, mode),
+        Command::Stream(args) => stream::info::run(args.command, mode),
         Command::Bench(args) => bench::run(&args, mode).map(|()| 0),
     }
 }
