@@ -51,6 +51,13 @@ pub enum Event {
         /// What it is now.
         state: VdevState,
     },
+    /// A hot spare stands in for a device.
+    SpareActivated {
+        /// The spare's guid.
+        guid: u64,
+        /// The device's guid.
+        original: u64,
+    },
     /// A structure's content is not what its type demands.
     Damaged {
         /// What and where, for people.

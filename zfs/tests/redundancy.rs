@@ -180,3 +180,188 @@ fn too_few_devices_are_refused() {
         assert_eq!(result, Err(expected), "{kind:?}");
     }
 }
+
+fn leaf_guids(spa: &Spa) -> Vec<u64> {
+    spa.storage().leaves().iter().map(|leaf| leaf.guid()).collect()
+}
+
+fn kinds(spa: &Spa) -> Vec<String> {
+    spa.vdevs().iter().map(|v| format!("{}{}", v.kind, v.children.len())).collect()
+}
+
+impl Pool {
+    fn add_disk(&mut self) -> VdevSpec {
+        let disk = Arc::new(MemDisk::new(DISK));
+        self.disks.push(disk.clone());
+        device(&disk, self.disks.len() - 1)
+    }
+
+    fn top(&mut self, kind: TopKind, purpose: Purpose, width: usize) -> TopSpec {
+        TopSpec { kind, purpose, devices: (0..width).map(|_| self.add_disk()).collect() }
+    }
+
+    /// Lets what devices have missed be brought back to them.
+    fn resilver(&self) {
+        for _ in 0..100 {
+            // A group that is written whether or not anything is dirty.
+            self.spa.log_history("test").unwrap();
+            if self.spa.storage().resilver_range().is_none() {
+                break;
+            }
+            self.spa.scan_wait(std::time::Duration::from_millis(20), &mut |_| {});
+        }
+        assert_eq!(self.spa.storage().resilver_range(), None, "brought back");
+    }
+}
+
+#[test]
+fn sides_come_and_go() {
+    let mut pool = Pool::create(TopKind::Disk, 1);
+    let first = pool.write(1);
+    let original = leaf_guids(&pool.spa)[0];
+    let new = pool.add_disk();
+    pool.spa.attach(original, &new).unwrap();
+    assert_eq!(kinds(&pool.spa), ["mirror2"]);
+    assert_eq!(pool.spa.attach(original, &new), Err(zfs::Error::Busy));
+    let second = pool.write(2);
+    assert_eq!(pool.spa.detach(original), Err(zfs::Error::Busy), "the new side has not everything yet");
+    pool.reopen_without(&[]);
+    pool.resilver();
+    pool.spa.detach(original).unwrap();
+    assert_eq!(kinds(&pool.spa), ["disk0"]);
+    assert_eq!(pool.spa.detach(leaf_guids(&pool.spa)[0]), Err(zfs::Error::Invalid));
+    pool.disks[0].rot(0, &vec![0xa5; DISK as usize]);
+    pool.assert_clean();
+    pool.reopen_without(&[0]);
+    pool.assert_holds(first, 1);
+    pool.assert_holds(second, 2);
+    pool.assert_clean();
+}
+
+#[test]
+fn a_detached_device_belongs_to_no_pool() {
+    let mut pool = Pool::create(MIRROR, 3);
+    let guids = leaf_guids(&pool.spa);
+    pool.spa.detach(guids[1]).unwrap();
+    assert_eq!(kinds(&pool.spa), ["mirror2"]);
+    let device: Arc<dyn BlockDevice> = pool.disks[1].clone();
+    assert_eq!(Spa::probe(&device).map(drop), Err(zfs::Error::NoLabel));
+    pool.reopen_without(&[0]);
+    assert_eq!(kinds(&pool.spa), ["mirror2"]);
+    pool.assert_clean();
+}
+
+#[test]
+fn replaced_devices_leave_when_all_is_brought_over() {
+    for (kind, width) in [(MIRROR, 2), (TopKind::RaidZ { nparity: 1 }, 3), (TopKind::RaidZ { nparity: 2 }, 5)]
+    {
+        for is_lost in [false, true] {
+            let mut pool = Pool::create(kind, width);
+            let first = pool.write(1);
+            let old = leaf_guids(&pool.spa)[1];
+            if is_lost {
+                pool.reopen_without(&[1]);
+            }
+            let new = pool.add_disk();
+            pool.spa.replace(old, &new).unwrap();
+            let second = pool.write(2);
+            pool.resilver();
+            assert!(!leaf_guids(&pool.spa).contains(&old), "{kind:?}: the old one has left");
+            assert!(pool.spa.vdevs()[0].children.iter().all(|c| c.kind == "disk"), "{:#?}", pool.spa.vdevs());
+            pool.assert_clean();
+            pool.reopen_without(&[1]);
+            // All that the others had is not needed any more, as far as redundancy goes.
+            pool.reopen_without(&[0, 1]);
+            pool.assert_holds(first, 1);
+            pool.assert_holds(second, 2);
+            pool.assert_clean();
+        }
+    }
+}
+
+#[test]
+fn a_device_taken_offline_is_brought_up_to_date() {
+    let mut pool = Pool::create(TopKind::RaidZ { nparity: 1 }, 4);
+    let guid = leaf_guids(&pool.spa)[2];
+    pool.spa.offline(guid, false).unwrap();
+    assert_eq!(pool.state(2), VdevState::Offline);
+    assert_eq!(pool.spa.offline(leaf_guids(&pool.spa)[0], false), Err(zfs::Error::Busy));
+    let first = pool.write(1);
+    pool.reopen_without(&[]);
+    assert_eq!(pool.state(2), VdevState::Offline, "it stays so");
+    let second = pool.write(2);
+    pool.spa.online(guid).unwrap();
+    pool.resilver();
+    pool.reopen_without(&[0]);
+    pool.assert_holds(first, 1);
+    pool.assert_holds(second, 2);
+    pool.assert_clean();
+    pool.reopen_without(&[]);
+    pool.resilver();
+    pool.spa.offline(guid, true).unwrap();
+    pool.reopen_without(&[]);
+    assert_eq!(pool.state(2), VdevState::Online, "for the time being only");
+}
+
+#[test]
+fn vdevs_are_added_and_logs_removed() {
+    let mut pool = Pool::create(MIRROR, 2);
+    let first = pool.write(1);
+    let mirror = pool.top(MIRROR, Purpose::Data, 2);
+    let log = pool.top(TopKind::Disk, Purpose::Log, 1);
+    let special = pool.top(MIRROR, Purpose::Special, 2);
+    pool.spa.add(&[mirror, log, special], None).unwrap();
+    assert_eq!(kinds(&pool.spa), ["mirror2", "mirror2", "disk0", "mirror2"]);
+    let second = pool.write(2);
+    pool.assert_clean();
+    pool.reopen_without(&[]);
+    let log = pool.spa.vdevs()[2].guid;
+    pool.spa.remove(log).unwrap();
+    assert_eq!(kinds(&pool.spa), ["mirror2", "mirror2", "hole0", "mirror2"]);
+    pool.assert_clean();
+    assert_eq!(pool.spa.remove(pool.spa.vdevs()[1].guid), Err(zfs::Error::Unsupported));
+    pool.reopen_without(&[]);
+    let data = pool.top(MIRROR, Purpose::Data, 2);
+    pool.spa.add(&[data], None).unwrap();
+    assert_eq!(kinds(&pool.spa), ["mirror2"; 4], "the hole is filled");
+    pool.reopen_without(&[]);
+    pool.assert_holds(first, 1);
+    pool.assert_holds(second, 2);
+    pool.assert_clean();
+}
+
+#[test]
+fn spares_stand_in_and_go_back() {
+    let mut pool = Pool::create(TopKind::RaidZ { nparity: 1 }, 3);
+    let first = pool.write(1);
+    let spares = pool.top(TopKind::Disk, Purpose::Spare, 1);
+    pool.spa.add(&[spares], None).unwrap();
+    pool.reopen_without(&[]);
+    assert_eq!(pool.spa.vdev_tree().spares.len(), 1);
+    let fails = pool.fail_writes(1, DiskError::Gone);
+    let second = pool.write(2);
+    pool.spa.log_history("the spare comes in").unwrap();
+    pool.resilver();
+    assert_eq!(pool.spa.vdevs()[0].children[1].kind, "spare");
+    assert!(pool.spa.vdev_tree().spares[0].is_in_use);
+    assert_eq!(pool.spa.remove(pool.spa.vdev_tree().spares[0].guid), Err(zfs::Error::Busy));
+    pool.assert_clean();
+    fails.store(false, Ordering::Relaxed);
+    let original = pool.spa.vdevs()[0].children[1].children[0].guid;
+    pool.spa.online(original).unwrap();
+    pool.resilver();
+    pool.spa.sync().unwrap();
+    assert_eq!(pool.spa.vdevs()[0].children[1].kind, "disk", "{:#?}", pool.spa.vdevs());
+    let spare = pool.spa.vdev_tree().spares[0].clone();
+    assert!(!spare.is_in_use);
+    pool.reopen_without(&[0]);
+    pool.assert_holds(first, 1);
+    pool.assert_holds(second, 2);
+    // Without the first device the spare has come in again; detaching what it stands in for keeps it for good.
+    pool.resilver();
+    let lost = pool.spa.vdevs()[0].children[0].children[0].guid;
+    pool.spa.detach(lost).unwrap();
+    assert_eq!((pool.spa.vdevs()[0].children[0].guid, pool.spa.vdev_tree().spares.len()), (spare.guid, 0));
+    pool.assert_clean();
+    pool.spa.export().unwrap();
+}

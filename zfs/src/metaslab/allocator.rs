@@ -101,6 +101,12 @@ impl Allocator {
         Ok(())
     }
 
+    /// Whether nothing is allocated on a vdev, and nothing freed waits there.
+    pub(crate) fn is_empty(&self, id: u32) -> bool {
+        let is_waiting = self.waiting.lock().iter().any(|(vdev, _)| *vdev == id);
+        !is_waiting && self.group(id).is_some_and(|g| g.allocated.load(Ordering::Relaxed) == 0)
+    }
+
     /// A vdev is removed: its number stays taken, its space is gone.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 //! A command checks under the command lock, leaves a task for the sync thread and waits until that is on disk: what
 //! it answers is durable.
 use super::create::{Init, because};
-use super::info::{HistoryRecord, PoolProperties, PoolSpace, VdevInfo};
+use super::info::{HistoryRecord, PoolProperties, PoolSpace};
 use super::sync::When;
 use super::{FeatureInfo, Spa, features, history};
 use crate::dmu::{DmuTx, Objset, ObjsetConfig, TxSpace};
@@ -15,7 +15,6 @@ use crate::dsl::{
 };
 use crate::event::Event;
 use crate::txg::Txgs;
-use crate::vdev::VdevKind;
 use crate::verify;
 use crate::{Error, Result};
 use alloc::boxed::Box;
@@ -173,26 +172,6 @@ impl Spa {
     /// `Io`, `Checksum`, `Damaged`.
     pub fn features(&self) -> Result<Vec<FeatureInfo>> {
         features::list(&self.mos)
-    }
-
-    /// Top-level vdevs.
-    pub fn vdevs(&self) -> Vec<VdevInfo> {
-        let config = self.config.lock();
-        let tops = super::config::tops(&config).unwrap_or_default();
-        let info = |vdev: &Arc<crate::vdev::Vdev>| {
-            let top = tops.iter().find(|t| t.get_u64("guid") == Some(vdev.info().guid));
-            let text = |name: &str| top.and_then(|t| t.get_str(name)).map(ToString::to_string);
-            let fallback = if vdev.kind() == VdevKind::Hole { "hole" } else { "missing" };
-            VdevInfo {
-                id: vdev.info().id.into(),
-                guid: vdev.info().guid,
-                kind: text("type").unwrap_or_else(|| fallback.to_string()),
-                path: text("path"),
-                ashift: vdev.info().ashift,
-                asize: vdev.info().asize,
-            }
-        };
-        self.storage.vdevs().iter().map(info).collect()
     }
 
     /// Space.

@@ -34,7 +34,7 @@ impl Spa {
         let uberblock = Uberblock {
             version: self.version,
             txg,
-            guid_sum: self.guid_sum,
+            guid_sum: config::guid_sum(&self.config.lock())?,
             timestamp: self.env.time(),
             rootbp,
             software_version: ondisk::SPA_VERSION_FEATURES,

@@ -28,8 +28,10 @@ const COMPATIBILITY: &str = "compatibility";
 const HOSTID: &str = "hostid";
 const HOSTNAME: &str = "hostname";
 const HAS_VDEV_ZAPS: &str = "com.delphix:has_per_vdev_zaps";
-const VDEV_CHILDREN: &str = "vdev_children";
-const VDEV_TREE: &str = "vdev_tree";
+pub(super) const VDEV_CHILDREN: &str = "vdev_children";
+pub(super) const VDEV_TREE: &str = "vdev_tree";
+/// Numbers of the top-level vdevs that are holes.
+pub(super) const HOLE_ARRAY: &str = "hole_array";
 const FEATURES_FOR_READ: &str = "features_for_read";
 pub(super) const CHILDREN: &str = "children";
 /// The space map of what a leaf missed.
@@ -87,7 +89,7 @@ pub(crate) fn update(config: &mut NvList, state: u64, txg: u64, host: (u64, &str
 }
 
 /// Sets a value where it stands, or puts it in front of `next`.
-fn set_before(config: &mut NvList, name: &str, value: NvValue, next: &str) {
+pub(super) fn set_before(config: &mut NvList, name: &str, value: NvValue, next: &str) {
     if config.contains(name) || !config.contains(next) {
         config.set(name, value);
         return;
@@ -133,7 +135,7 @@ pub(crate) fn for_label(config: &NvList, leaf_guid: u64) -> Result<NvList> {
     Ok(label)
 }
 
-fn without_zaps(vdev: &NvList, depth: usize) -> NvList {
+pub(crate) fn without_zaps(vdev: &NvList, depth: usize) -> NvList {
     let mut out = NvList::with_flags(vdev.flags());
     for pair in vdev.pairs() {
         let is_zap = VDEV_ZAPS.iter().any(|zap| zap.as_bytes() == pair.name);
@@ -301,6 +303,17 @@ pub(crate) fn change(config: &mut NvList, guid: u64, f: &mut dyn FnMut(&mut NvLi
 /// `Damaged` when there is no such leaf.
 pub(crate) fn set_dtl(config: &mut NvList, guid: u64, object: ObjectId) -> Result<()> {
     change(config, guid, &mut |leaf| set_before(leaf, DTL, NvValue::Uint64(object.0), "create_txg"))
+}
+
+/// Says whether a leaf is not to be used.
+///
+/// # Errors
+/// `Damaged` when there is no such leaf.
+pub(crate) fn set_offline(config: &mut NvList, guid: u64, is_offline: bool) -> Result<()> {
+    change(config, guid, &mut |leaf| match is_offline {
+        true => leaf.set("offline", NvValue::Uint64(1)),
+        false => drop(leaf.remove("offline")),
+    })
 }
 
 /// Puts `top` in the place of top-level vdev `index`.

@@ -6,8 +6,8 @@
 use super::environment::Environment;
 use super::mos::Mos;
 use super::mos_hooks::MosHooks;
-use super::new_vdev::NewTop;
-use super::spec::{PoolSpec, TopSpec};
+use super::new_vdev::{NewTop, check_device};
+use super::spec::{PoolSpec, Purpose, TopSpec, VdevSpec};
 use super::sync::{Tasks, When};
 use super::{Spa, State, features, history, label};
 use super::{bias, config};
@@ -54,11 +54,11 @@ pub(super) fn check_name(name: &str) -> Result<()> {
 
 /// The numbers of the new vdevs. Object numbers in the MOS are chosen here, so that the tree, which is fixed once the
 /// storage is open, can name them: the pool directory is 1, the arrays of space maps follow.
-fn plan(tops: &[TopSpec], spec: &PoolSpec, env: &Environment) -> Result<Vec<NewTop>> {
+fn plan(tops: &[&TopSpec], spec: &PoolSpec, env: &Environment) -> Result<Vec<NewTop>> {
     if tops.is_empty() {
         return Err(Error::Invalid);
     }
-    let plan = |(index, top): (usize, &TopSpec)| {
+    let plan = |(index, top): (usize, &&TopSpec)| {
         let mut new = NewTop::plan(top, spec.ashift, env)?;
         new.metaslab_array = ObjectId(POOL_DIRECTORY.0 + 1 + index as u64);
         Ok(new)
@@ -104,19 +104,24 @@ impl Spa {
             return Err(Error::UnsupportedFeature);
         }
         let env = Environment::new(spec.deterministic);
-        let vdevs = plan(tops, spec, &env)?;
+        let (spares, tops): (Vec<&TopSpec>, Vec<&TopSpec>) =
+            tops.iter().partition(|top| top.purpose == Purpose::Spare);
+        let spares: Vec<VdevSpec> = spares.into_iter().flat_map(|top| top.devices.clone()).collect();
+        spares.iter().try_for_each(|spare| check_device(spare, spec.ashift).map(drop))?;
+        let vdevs = plan(&tops, spec, &env)?;
         let open: Vec<OpenVdev> = vdevs
             .iter()
-            .zip(tops)
+            .zip(&tops)
             .enumerate()
             .map(|(index, (vdev, top))| vdev.open(index, top))
             .collect::<Result<_>>()?;
-        tops.iter().flat_map(|top| &top.devices).try_for_each(|vdev| wipe_labels(&vdev.device))?;
+        let all = tops.iter().flat_map(|top| &top.devices).chain(&spares);
+        all.into_iter().try_for_each(|vdev| wipe_labels(&vdev.device))?;
         let spa = Self::assemble_new(spec, env, &vdevs, &open, &features)?;
         spa.storage.set_format(format_of(|f| features.contains(&f), false));
         spa.storage.init_metaslabs()?;
         spa.start();
-        let result = spa.fill(spec, vdevs, features, init);
+        let result = spa.fill(spec, vdevs, spares, features, init);
         if result.is_err() {
             spa.stop();
         }
@@ -164,7 +169,6 @@ impl Spa {
         let guid = env.guid();
         let config = config::of_new_pool(spec, guid, Txg::INITIAL.0, vdevs);
         Ok(Arc::new(Self {
-            guid_sum: config::guid_sum(&config)?,
             guid,
             version: SPA_VERSION_FEATURES,
             is_multihost: false,
@@ -182,6 +186,8 @@ impl Spa {
             uberblock: rt::SpinLock::new(Uberblock::default()),
             open: rt::SpinLock::default(),
             tasks: Tasks::default(),
+            spares: rt::SpinLock::new(Vec::new()),
+            retired: rt::SpinLock::default(),
             admin: rt::Mutex::new(()),
             syncing: rt::Mutex::new(()),
             state: rt::SpinLock::new(State { pool_state: PoolState::Active as u64, ..State::default() }),
@@ -194,6 +200,7 @@ impl Spa {
         self: &Arc<Self>,
         spec: &PoolSpec,
         vdevs: Vec<NewTop>,
+        spares: Vec<VdevSpec>,
         features: Vec<Feature>,
         init: Init<'_>,
     ) -> Result<()> {
@@ -205,6 +212,9 @@ impl Spa {
         let txg = tx.txg();
         let task = move |spa: &Arc<Self>, _: &SyncCtx, tx: &DmuTx| {
             spa.write_new_pool(tx, vdevs, &features)?;
+            if !spares.is_empty() {
+                spa.add_spares(tx, &spares)?;
+            }
             let root_dir = spa.root_dir();
             for (property, value) in &properties {
                 props::set(&spa.mos, tx, root_dir, property, value)?;
@@ -280,7 +290,7 @@ impl Spa {
 }
 
 /// Overwrites the labels: an old pool's uberblocks must not outlive it.
-fn wipe_labels(device: &Arc<dyn BlockDevice>) -> Result<()> {
+pub(super) fn wipe_labels(device: &Arc<dyn BlockDevice>) -> Result<()> {
     for offset in layout::label_offsets(device.geometry().capacity) {
         device.write(offset, label::blank(offset))?;
     }

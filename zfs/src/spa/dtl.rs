@@ -99,6 +99,16 @@ impl Spa {
         let raw = zerocopy::IntoBytes::as_bytes(&raw);
         MosStore::set_bonus(&self.mos, ctx, object, &raw[..bonus_len.min(raw.len())])
     }
+
+    /// Frees the log of a leaf that leaves the pool.
+    pub(super) fn free_dtl(&self, ctx: &SyncCtx, object: ObjectId) -> Result<()> {
+        let tx = crate::dmu::DmuTx::syncing(ctx);
+        let has_histogram = MosStore::bonus(&self.mos, object)?.len() >= SPACE_MAP_SIZE_V1;
+        if has_histogram {
+            super::features::decrement(&self.mos, &tx, ondisk::feature::Feature::SpacemapHistogram)?;
+        }
+        self.mos.free(&tx, object)
+    }
 }
 
 /// The map, and how many groups it holds.

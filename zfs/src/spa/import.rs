@@ -64,6 +64,8 @@ struct Found {
     candidates: Vec<Candidate>,
     /// The newest of their configurations.
     config: NvList,
+    /// Devices that say they are hot spares, of whichever pool.
+    spares: Vec<(u64, Arc<dyn BlockDevice>)>,
 }
 
 impl Spa {
@@ -81,6 +83,7 @@ impl Spa {
         let choice = choose_uberblock(&found, options)?;
         let trusted = read_trusted_config(&found, &choice.uberblock, &events)?;
         let spa = open(&found, trusted, &choice, options, events)?;
+        spa.load_spares(&spares_of(&found))?;
         if spa.state.lock().read_only_reason.is_none() {
             spa.storage.load_metaslabs(&spa.mos)?;
             spa.start();
@@ -138,6 +141,7 @@ impl Spa {
 fn find(devices: &[Arc<dyn BlockDevice>], wanted: &PoolName) -> Result<Found> {
     let mut pools: BTreeMap<u64, Vec<Candidate>> = BTreeMap::new();
     let mut worst = Error::NoLabel;
+    let mut spares = Vec::new();
     for device in devices {
         let labels = match label::read(device) {
             Ok(labels) => labels,
@@ -150,6 +154,9 @@ fn find(devices: &[Arc<dyn BlockDevice>], wanted: &PoolName) -> Result<Found> {
         };
         let number = |name: &str| labels.config.get_u64(name);
         let state = number("state").and_then(PoolState::from_id);
+        if let (Some(PoolState::Spare), Some(guid)) = (state, number("guid")) {
+            spares.push((guid, device.clone()));
+        }
         let (Some(pool), Some(guid), Some(top_guid)) =
             (number("pool_guid"), number("guid"), number("top_guid"))
         else {
@@ -177,7 +184,7 @@ fn find(devices: &[Arc<dyn BlockDevice>], wanted: &PoolName) -> Result<Found> {
                 PoolName::Name(name) => config.get_str("name") == Some(name),
                 PoolName::Guid(wanted) => guid == *wanted,
             };
-            is_wanted.then_some(Found { candidates, config })
+            is_wanted.then(|| Found { candidates, config, spares: spares.clone() })
         })
         .collect();
     match (matching.pop(), matching.is_empty()) {
@@ -235,6 +242,10 @@ fn choose_uberblock(found: &Found, options: &ImportOptions) -> Result<Choice> {
         return Err(Error::UnsupportedVersion);
     }
     Ok(Choice { uberblock, first_open: newest.txg.next() })
+}
+
+fn spares_of(found: &Found) -> Vec<(u64, Arc<dyn BlockDevice>)> {
+    devices_of(found).into_iter().chain(found.spares.iter().cloned()).collect()
 }
 
 fn devices_of(found: &Found) -> Vec<(u64, Arc<dyn BlockDevice>)> {
@@ -388,7 +399,6 @@ fn open(
     };
     Ok(Arc::new(Spa {
         guid: trusted.get_u64("pool_guid").ok_or(Error::Damaged)?,
-        guid_sum,
         version: uberblock.version,
         is_multihost: false,
         enabled: enabled.iter().filter_map(|info| info.known).collect(),
@@ -405,6 +415,8 @@ fn open(
         uberblock: rt::SpinLock::new(uberblock),
         open: rt::SpinLock::default(),
         tasks: Tasks::default(),
+        spares: rt::SpinLock::new(Vec::new()),
+        retired: rt::SpinLock::default(),
         admin: rt::Mutex::new(()),
         syncing: rt::Mutex::new(()),
         state: rt::SpinLock::new(state),

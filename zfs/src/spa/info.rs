@@ -1,5 +1,7 @@
 //! What callers see of a pool.
+use crate::vdev::{AllocClass, VdevErrors, VdevState};
 use alloc::string::String;
+use alloc::vec::Vec;
 use ondisk::label::PoolState;
 
 /// What the labels of one device say.
@@ -34,14 +36,54 @@ pub struct VdevInfo {
     pub id: u64,
     /// Guid.
     pub guid: u64,
-    /// `disk`, `file`, `mirror`, ...
+    /// `disk`, `file`, `mirror`, `raidz`, `replacing`, `spare`, `hole`, `root`.
     pub kind: String,
+    /// Parity columns of a raidz.
+    pub nparity: u8,
     /// Of leaves.
     pub path: Option<String>,
-    /// log2 of the smallest allocation.
+    /// log2 of the smallest allocation (top-level vdevs).
     pub ashift: u8,
-    /// Allocatable bytes.
+    /// Allocatable bytes (top-level vdevs).
     pub asize: u64,
+    /// What it is for (top-level vdevs).
+    pub class: AllocClass,
+    /// State.
+    pub state: VdevState,
+    /// Errors; of vdevs with children, theirs together.
+    pub errors: VdevErrors,
+    /// It has missed writes that were not brought back to it yet (leaves).
+    pub is_stale: bool,
+    /// A hot spare, in use or not.
+    pub is_spare: bool,
+    /// A hot spare stands in for a device now (spares of the root).
+    pub is_in_use: bool,
+    /// The vdevs below.
+    pub children: Vec<Self>,
+    /// Hot spares (root).
+    pub spares: Vec<Self>,
+}
+
+impl Default for VdevInfo {
+    fn default() -> Self {
+        Self {
+            id: 0,
+            guid: 0,
+            kind: String::new(),
+            nparity: 0,
+            path: None,
+            ashift: 0,
+            asize: 0,
+            class: AllocClass::Normal,
+            state: VdevState::Online,
+            errors: VdevErrors::default(),
+            is_stale: false,
+            is_spare: false,
+            is_in_use: false,
+            children: Vec::new(),
+            spares: Vec::new(),
+        }
+    }
 }
 
 /// Space of the pool, bytes.

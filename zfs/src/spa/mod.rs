@@ -12,6 +12,8 @@
 //! | `bias` | what top-level vdevs are for |
 //! | `sync`, `commit` | one transaction group to disk; what makes it the pool's state |
 //! | `commands` | what is done to pools and datasets |
+//! | `vdev_commands`, `vdev_info`, `spares` | what is done to vdevs, and what is seen of them |
+//! | `tree`, `reshape` | changing the tree of vdevs: its description, and the open pool |
 //! | `snapshots`, `clones`, `holds` | what is done to snapshots, clones and bookmarks |
 //! | `mos`, `space_maps`, `mos_hooks` | the meta-object set |
 //! | `history`, `environment` | the pool's log of commands; clock and chance |
@@ -40,12 +42,17 @@ pub(crate) mod mos;
 mod mos_hooks;
 mod new_vdev;
 pub(crate) mod receive;
+mod reshape;
 mod resilver;
 mod snapshots;
 pub(crate) mod space_maps;
+mod spares;
 pub mod spec;
 mod sync;
 pub(crate) mod traverse;
+mod tree;
+mod vdev_commands;
+mod vdev_info;
 pub(crate) mod zil;
 
 pub use feature::{Compatibility, FeatureInfo, Support};
@@ -93,7 +100,6 @@ pub struct Spa {
     config: SpinLock<NvList>,
     /// Top-level facts of the configuration that never change.
     guid: u64,
-    guid_sum: u64,
     version: u64,
     is_multihost: bool,
     /// Features that are enabled; this build enables none on a pool that exists.
@@ -105,6 +111,10 @@ pub struct Spa {
     /// Datasets that are or were open, by object number; those with dirty data must stay.
     open: SpinLock<BTreeMap<u64, Arc<Dataset>>>,
     tasks: Tasks,
+    /// Hot spares.
+    spares: SpinLock<Vec<spares::Spare>>,
+    /// Devices that leave the pool with the group that is being written.
+    retired: SpinLock<Vec<reshape::Retired>>,
     /// One command at a time changes the tree of datasets: what it checked stays true until its task has run.
     admin: Mutex<(), 100>,
     /// Held while a transaction group is written. The sync thread then has references to open datasets of its own,

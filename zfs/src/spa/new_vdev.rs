@@ -112,6 +112,16 @@ impl NewTop {
         self.leaves.iter_mut().map(|leaf| &mut leaf.zap).chain([&mut self.zap])
     }
 
+    /// What its space is for.
+    pub(crate) fn class(&self) -> crate::vdev::AllocClass {
+        self.purpose.class()
+    }
+
+    /// Its leaves.
+    pub(crate) fn leaves(&self) -> &[NewLeaf] {
+        &self.leaves
+    }
+
     /// Its ZAP, once it has one.
     pub(crate) fn zap(&self) -> ObjectId {
         self.zap

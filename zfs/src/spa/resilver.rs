@@ -7,13 +7,13 @@ use ondisk::Txg;
 
 impl Spa {
     /// A resilver has seen every block born up to `last`; `is_complete` when it could read all of them. In the sync
-    /// thread, in the transaction group `ctx`.
+    /// thread, in the transaction group `ctx`. Replaced devices leave the pool, spares that are not needed go back.
     ///
     /// # Errors
     /// `Io`, `Checksum`, `Damaged`: the MOS cannot be changed.
-    pub fn resilver_done(&self, _ctx: &SyncCtx, _tx: &DmuTx, last: Txg, is_complete: bool) -> Result<()> {
+    pub fn resilver_done(&self, ctx: &SyncCtx, tx: &DmuTx, last: Txg, is_complete: bool) -> Result<()> {
         self.storage.resilvered(last, is_complete);
-        Ok(())
+        self.finish_sides(ctx, tx)
     }
 
     /// Forgets the errors of one device, or of all, and uses again what was given up for them.

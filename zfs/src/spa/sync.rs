@@ -114,6 +114,7 @@ impl Spa {
         let mut ctx = self.storage.begin_sync(txg);
         self.first_pass(&ctx, tasks)?;
         let mut is_config_dirty = false;
+        let mut has_lost_device = false;
         let mut root;
         // A leaf that fails while the group is written has missed it, which the group has to say. A leaf that failed is
         // noted once, so this ends.
@@ -123,13 +124,19 @@ impl Spa {
             (root, ctx) = self.converge(ctx)?;
             ctx.batch.wait()?;
             self.storage.flush_all()?;
-            self.assess();
+            has_lost_device |= self.assess();
             if !self.has_dirty_dtl() {
                 break;
             }
             ctx = ctx.next_pass();
         }
         self.commit(txg, root, is_config_dirty)?;
+        self.retire_devices();
+        if has_lost_device {
+            // The next group is written soon, whatever happens: it is the one that puts a spare in.
+            self.mos.mark_config_dirty();
+            self.txgs.kick(self.txgs.open_txg());
+        }
         self.scan().holds.wait_before_done(txg);
         self.storage.sync_done(txg)?;
         self.refresh_available()
@@ -138,6 +145,7 @@ impl Spa {
     fn first_pass(self: &Arc<Self>, ctx: &SyncCtx, tasks: Vec<(When, Task)>) -> Result<()> {
         let tx = DmuTx::syncing(ctx);
         self.free_deferred(ctx, &tx)?;
+        self.activate_spares(ctx, &tx)?;
         let (before, after): (Vec<_>, Vec<_>) =
             tasks.into_iter().partition(|(when, _)| *when == When::BeforeDatasets);
         before.into_iter().try_for_each(|(_, task)| task(self, ctx, &tx))?;

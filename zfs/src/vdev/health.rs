@@ -71,7 +71,7 @@ pub struct VdevErrors {
 /// How a device does.
 #[derive(Debug)]
 pub struct Health {
-    guid: u64,
+    guid: AtomicU64,
     state: AtomicU8,
     nr_read_errors: AtomicU64,
     nr_write_errors: AtomicU64,
@@ -93,7 +93,7 @@ impl Health {
     /// That of a device in good order.
     pub fn new(guid: u64) -> Arc<Self> {
         Arc::new(Self {
-            guid,
+            guid: AtomicU64::new(guid),
             state: AtomicU8::new(VdevState::Online as u8),
             nr_read_errors: AtomicU64::new(0),
             nr_write_errors: AtomicU64::new(0),
@@ -109,7 +109,12 @@ impl Health {
 
     /// The device's guid.
     pub fn guid(&self) -> u64 {
-        self.guid
+        self.guid.load(Ordering::Acquire)
+    }
+
+    /// It takes over the guid of the mirror whose last side it is.
+    pub(crate) fn set_guid(&self, guid: u64) {
+        self.guid.store(guid, Ordering::Release);
     }
 
     /// Its state.

@@ -26,6 +26,14 @@ impl VdevTree {
         self.0.lock().clone()
     }
 
+    /// Replaces it.
+    pub(crate) fn set(&self, tops: Vec<Arc<Vdev>>) {
+        let new: Tops = tops.into();
+        // The old one is dropped without the lock.
+        let old = core::mem::replace(&mut *self.0.lock(), new);
+        drop(old);
+    }
+
     /// One top-level vdev.
     pub fn top(&self, id: u32) -> Option<Arc<Vdev>> {
         self.0.lock().get(id as usize).cloned()

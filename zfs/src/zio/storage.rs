@@ -11,7 +11,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use codec::checksum::Salt;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use ondisk::Txg;
+use ondisk::{ObjectId, Txg};
 use rt::Once;
 
 /// I/O under way may take this share of what the cache may, within bounds: a small guest must not drown in it.
@@ -266,6 +266,21 @@ impl Storage {
     /// `Busy` while anything is allocated on it or freed space there waits.
     pub fn remove_space(&self, vdev: u32) -> Result<()> {
         self.allocator.remove_group(vdev)
+    }
+
+    /// Whether nothing is allocated on a vdev, and nothing freed waits there.
+    pub(crate) fn is_vdev_empty(&self, vdev: u32) -> bool {
+        self.allocator.is_empty(vdev)
+    }
+
+    /// The MOS objects of a vdev's space maps.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such vdev.
+    pub(crate) fn space_map_objects(&self, vdev: u32) -> Result<Vec<ObjectId>> {
+        let group = self.allocator.group(vdev).ok_or(Error::NotFound)?;
+        let maps = group.metaslabs.iter().map(|m| m.state.lock().map.object);
+        Ok(maps.filter(|object| !object.is_none()).collect())
     }
 
     /// Says whether anything new may be put on a vdev.
