@@ -12,6 +12,7 @@ use crate::Result;
 use crate::spa::{Spa, When};
 use crate::zio::Storage;
 use crate::{Error, spa::zil};
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -52,7 +53,7 @@ struct View<'a> {
 
 /// What a step is about to do.
 enum Task<'a> {
-    Walk(View<'a>),
+    Walk(Box<View<'a>>),
     /// Only the state moved on.
     Moved,
     End,
@@ -74,7 +75,7 @@ impl Stepper {
                 spa.run_task(When::AfterDatasets, |spa, ctx, tx| sync::end(spa, ctx, tx, true))?;
             }
             Task::Moved => {}
-            Task::Walk(view) => self.walk(spa, view)?,
+            Task::Walk(view) => self.walk(spa, *view)?,
         }
         if rt::now().since(self.stored_at) >= STORE_EVERY {
             sync::store_now(spa)?;
@@ -164,7 +165,7 @@ fn choose(spa: &Arc<Spa>) -> Result<Task<'_>> {
         let state = guard.clone();
         drop(guard);
         let hold = scan.holds.take(uberblock.txg);
-        return Ok(Task::Walk(View { hold, root: uberblock.rootbp, target: None, state }));
+        return Ok(Task::Walk(Box::new(View { hold, root: uberblock.rootbp, target: None, state })));
     }
     let mut queued = None;
     if guard.phys.bookmark.objset == OBJSET_DONE {
@@ -193,7 +194,7 @@ fn choose(spa: &Arc<Spa>) -> Result<Task<'_>> {
     let state = guard.clone();
     drop(guard);
     let hold = scan.holds.take(uberblock.txg);
-    Ok(Task::Walk(View { hold, root: target.phys.bp, target: Some(target), state }))
+    Ok(Task::Walk(Box::new(View { hold, root: target.phys.bp, target: Some(target), state })))
 }
 
 /// Bytes and blocks of a step.

@@ -122,7 +122,7 @@ impl Spa {
         })
     }
 
-    fn pool_props(&self) -> Result<Option<ObjectId>> {
+    pub(super) fn pool_props(&self) -> Result<Option<ObjectId>> {
         Ok(self.mos.directory_entry(mos_names::PROPS)?.and_then(ObjectId::non_zero))
     }
 

@@ -190,6 +190,8 @@ impl Spa {
             retired: rt::SpinLock::default(),
             admin: rt::Mutex::new(()),
             syncing: rt::Mutex::new(()),
+            suspension: rt::wait::WaitQueue::new(),
+            numbers: rt::SpinLock::default(),
             state: rt::SpinLock::new(State { pool_state: PoolState::Active as u64, ..State::default() }),
             thread: rt::SpinLock::new(None),
         }))

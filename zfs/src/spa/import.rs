@@ -38,6 +38,7 @@ use ondisk::pool_directory as names;
 use ondisk::uberblock::Uberblock;
 use ondisk::zil::ZilHeader;
 use ondisk::{BlkPtr, Bookmark, ObjectId, SPA_VERSION_FEATURES, Txg};
+use rt::wait::WaitQueue;
 
 /// Longest packed configuration.
 const CONFIG_MAX: u64 = 8 << 20;
@@ -88,6 +89,7 @@ impl Spa {
             spa.storage.load_metaslabs(&spa.mos)?;
             spa.start();
             crate::scan::load(&spa)?;
+            super::numbers::load(&spa)?;
             let started = spa.take_over();
             if started.is_err() {
                 spa.stop();
@@ -100,6 +102,7 @@ impl Spa {
             let logs = space_maps::unflushed_logs(&spa.mos, &spa.storage)?;
             spa.storage.apply_logs(&logs);
             crate::scan::load(&spa)?;
+            super::numbers::load(&spa)?;
         }
         Ok(spa)
     }
@@ -393,6 +396,7 @@ fn open(
         read_only_reason: reason,
         is_forced,
         is_closed: false,
+        may_go_on: false,
         pool_state: PoolState::Active as u64,
         is_freeing: !is_read_only && freeing::is_pending(&mos)?,
         deferred: DeferredFrees { list: deferred, may_hold: bpobj::header(&mos, deferred)?.num_blkptrs > 0 },
@@ -419,6 +423,8 @@ fn open(
         retired: rt::SpinLock::default(),
         admin: rt::Mutex::new(()),
         syncing: rt::Mutex::new(()),
+        suspension: WaitQueue::new(),
+        numbers: rt::SpinLock::default(),
         state: rt::SpinLock::new(state),
         thread: rt::SpinLock::new(None),
     }))

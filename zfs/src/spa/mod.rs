@@ -41,6 +41,7 @@ mod label;
 pub(crate) mod mos;
 mod mos_hooks;
 mod new_vdev;
+mod numbers;
 pub(crate) mod receive;
 mod reshape;
 mod resilver;
@@ -48,6 +49,7 @@ mod snapshots;
 pub(crate) mod space_maps;
 mod spares;
 pub mod spec;
+mod suspend;
 mod sync;
 pub(crate) mod traverse;
 mod tree;
@@ -58,11 +60,13 @@ pub(crate) mod zil;
 pub use feature::{Compatibility, FeatureInfo, Support};
 pub use holds::BookmarkInfo;
 pub use info::{HistoryRecord, LabelSummary, PoolProperties, PoolSpace, VdevInfo};
+pub use numbers::PoolNumber;
 pub use ondisk::feature::Feature;
 pub use ondisk::label::PoolState;
 pub use spec::{
     Deterministic, ImportOptions, MemoryLimits, PoolName, PoolSpec, Purpose, TopKind, TopSpec, VdevSpec,
 };
+pub use suspend::FailMode;
 
 use crate::dsl::Dataset;
 use crate::event::EventLog;
@@ -81,6 +85,7 @@ use mos_hooks::MosHooks;
 use nvpair::NvList;
 use ondisk::ObjectId;
 use ondisk::uberblock::Uberblock;
+use rt::wait::WaitQueue;
 use rt::{JoinHandle, Mutex, SpinLock};
 use sync::Tasks;
 pub(crate) use sync::When;
@@ -120,6 +125,9 @@ pub struct Spa {
     /// Held while a transaction group is written. The sync thread then has references to open datasets of its own,
     /// which must not make one look like it is in use.
     syncing: Mutex<()>,
+    /// The sync thread of a suspended pool waits here.
+    suspension: WaitQueue,
+    numbers: SpinLock<numbers::Numbers>,
     state: SpinLock<State>,
     thread: SpinLock<Option<JoinHandle>>,
 }
@@ -132,6 +140,8 @@ struct State {
     /// The reason is not the caller's own wish.
     is_forced: bool,
     is_closed: bool,
+    /// What stopped the pool is mended.
+    may_go_on: bool,
     /// The next transaction group writes labels with this state.
     pool_state: u64,
     deferred: DeferredFrees,

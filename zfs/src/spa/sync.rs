@@ -76,7 +76,7 @@ impl Spa {
             if let Err(e) = self.sync_txg(txg) {
                 log::error!("zfs: transaction group {txg} could not be written: {e}");
                 self.events.post(Event::Suspended);
-                self.txgs.suspend();
+                self.txgs.suspend(false);
                 return;
             }
             self.txgs.synced(txg);
@@ -90,6 +90,7 @@ impl Spa {
     pub(super) fn stop(&self) {
         self.state.lock().is_closed = true;
         self.txgs.stop();
+        self.suspension.wake_all();
         self.scan().stop();
         let thread = self.thread.lock().take();
         if let Some(thread) = thread {
@@ -122,7 +123,7 @@ impl Spa {
             self.write_dtls(&ctx)?;
             is_config_dirty |= self.write_config(&ctx)?;
             (root, ctx) = self.converge(ctx)?;
-            ctx.batch.wait()?;
+            self.wait_for_writes(&ctx)?;
             self.storage.flush_all()?;
             has_lost_device |= self.assess();
             if !self.has_dirty_dtl() {
@@ -130,7 +131,7 @@ impl Spa {
             }
             ctx = ctx.next_pass();
         }
-        self.commit(txg, root, is_config_dirty)?;
+        self.commit_or_wait(txg, root, is_config_dirty)?;
         self.retire_devices();
         if has_lost_device {
             // The next group is written soon, whatever happens: it is the one that puts a spare in.
@@ -183,6 +184,8 @@ impl Spa {
     fn converge(&self, mut ctx: SyncCtx) -> Result<(BlkPtr, SyncCtx)> {
         let mut root = None;
         loop {
+            // A failed write would be met again by the next pass's rewriting of its block.
+            self.wait_for_writes_if_failed(&ctx)?;
             self.charge_mos(&DmuTx::syncing(&ctx))?;
             root = self.mos.objset().sync(&ctx)?.or(root);
             let has_written = self.storage.sync_metaslabs(&self.mos, &ctx)?;

@@ -75,6 +75,8 @@ pub struct Txgs {
     last_wakeup: AtomicU64,
     is_stopped: AtomicBool,
     is_suspended: AtomicBool,
+    /// Waiters of a suspended pool go on waiting.
+    is_patient: AtomicBool,
     /// The sync thread waits here for a reason to close the open group.
     work: WaitQueue,
     /// The sync thread waits here for the last holds of a closed group.
@@ -130,6 +132,7 @@ impl Txgs {
             last_wakeup: AtomicU64::new(0),
             is_stopped: AtomicBool::new(false),
             is_suspended: AtomicBool::new(false),
+            is_patient: AtomicBool::new(false),
             work: WaitQueue::new(),
             quiesced: WaitQueue::new(),
             progress: WaitQueue::new(),
@@ -213,10 +216,10 @@ impl Txgs {
                 return Ok(());
             }
             self.progress.wait("txg synced", || {
-                let is_over = self.synced_txg() != from || self.is_suspended() || self.is_stopped();
+                let is_over = self.synced_txg() != from || self.gives_up() || self.is_stopped();
                 is_over.then_some(())
             });
-            if self.synced_txg() < txg && (self.is_suspended() || self.is_stopped()) {
+            if self.synced_txg() < txg && (self.gives_up() || self.is_stopped()) {
                 return Err(Error::Suspended);
             }
         }
@@ -279,14 +282,29 @@ impl Txgs {
         self.room.wake_all();
     }
 
-    /// A write failed: nothing will be acknowledged any more, all waiters get `Suspended`.
-    pub fn suspend(&self) {
+    /// A write failed: nothing is acknowledged any more. All waiters get `Suspended`, unless they are to be `patient`: then
+    /// they wait for [`Txgs::resume`].
+    pub fn suspend(&self, is_patient: bool) {
+        self.is_patient.store(is_patient, Ordering::SeqCst);
         self.is_suspended.store(true, Ordering::SeqCst);
         self.progress.wake_all();
         self.room.wake_all();
     }
 
-    /// Whether [`Txgs::suspend`] was called.
+    /// What failed is going to be tried again.
+    pub fn resume(&self) {
+        self.is_suspended.store(false, Ordering::SeqCst);
+        self.progress.wake_all();
+        self.room.wake_all();
+        self.work.wake_all();
+    }
+
+    /// Whether waiters are to be told that the pool is suspended.
+    fn gives_up(&self) -> bool {
+        self.is_suspended() && !self.is_patient.load(Ordering::SeqCst)
+    }
+
+    /// Whether [`Txgs::suspend`] was called, and not [`Txgs::resume`] since.
     pub fn is_suspended(&self) -> bool {
         self.is_suspended.load(Ordering::SeqCst)
     }

@@ -146,7 +146,7 @@ fn suspension_and_stopping_wake_waiters() {
         let txgs = txgs.clone();
         rt::spawn("waiter", move || assert_eq!(txgs.wait_synced(Txg(4)), Err(Error::Suspended)))
     };
-    txgs.suspend();
+    txgs.suspend(false);
     waiter.join();
     assert_eq!(txgs.throttle(), Err(Error::Suspended));
 }

@@ -69,7 +69,7 @@ impl Txgs {
     /// # Errors
     /// `Suspended`.
     pub fn throttle(&self) -> Result<()> {
-        if self.is_suspended() {
+        if self.gives_up() {
             return Err(Error::Suspended);
         }
         if self.config.is_deterministic {
@@ -92,19 +92,19 @@ impl Txgs {
         }
         self.kick(open);
         self.progress.wait("txg close", || {
-            (self.open_txg() > open || self.is_suspended() || self.is_stopped()).then_some(())
+            (self.open_txg() > open || self.gives_up() || self.is_stopped()).then_some(())
         });
     }
 
     fn wait_for_room(&self) -> Result<()> {
         self.room.wait("dirty data", || {
-            let is_over = self.dirty() < self.config.dirty_max || self.is_suspended() || self.is_stopped();
+            let is_over = self.dirty() < self.config.dirty_max || self.gives_up() || self.is_stopped();
             if !is_over {
                 self.kick(self.open_txg());
             }
             is_over.then_some(())
         });
-        if self.is_suspended() || self.is_stopped() { Err(Error::Suspended) } else { Ok(()) }
+        if self.gives_up() || self.is_stopped() { Err(Error::Suspended) } else { Ok(()) }
     }
 
     fn delay(&self) {

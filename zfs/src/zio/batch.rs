@@ -6,6 +6,7 @@ use super::in_flight::InFlight;
 use crate::{Error, Result};
 use abd::Abd;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use blockdev::{Complete, Completion, Done};
 use core::sync::atomic::{AtomicBool, Ordering};
 use ondisk::Txg;
@@ -40,6 +41,8 @@ struct Inner {
     bytes: SpinLock<u64>,
     bytes_max: u64,
     has_failed: AtomicBool,
+    /// The places of those that failed.
+    failed: SpinLock<Vec<(u32, u64)>>,
     changed: WaitQueue,
     in_flight: Arc<InFlight>,
 }
@@ -51,6 +54,7 @@ impl WriteBatch {
             bytes: SpinLock::new(0),
             bytes_max,
             has_failed: AtomicBool::new(false),
+            failed: SpinLock::default(),
             changed: WaitQueue::new(),
             in_flight,
         }))
@@ -70,6 +74,14 @@ impl WriteBatch {
         self.0.has_failed.load(Ordering::Acquire)
     }
 
+    /// Takes the writes that failed, to be tried again: their places, and what is to be there.
+    pub(crate) fn take_failed(&self) -> Vec<(u32, u64, Abd)> {
+        self.0.has_failed.store(false, Ordering::Release);
+        let places = core::mem::take(&mut *self.0.failed.lock());
+        let data = |(vdev, offset)| Some((vdev, offset, self.0.in_flight.get(vdev, offset)?));
+        places.into_iter().filter_map(data).collect()
+    }
+
     /// A completion for a write at that place; blocks while too much is in flight, or another write to the place is.
     pub(crate) fn completion(&self, vdev: u32, offset: u64, data: &Abd) -> Completion {
         let len = data.len() as u64;
@@ -77,6 +89,13 @@ impl WriteBatch {
         self.0.in_flight.insert(vdev, offset, data.clone());
         *self.0.bytes.lock() += len;
         Completion::new(Arc::new(OneWrite { batch: self.0.clone(), vdev, offset, len }), 0)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // No one tries them again: what lies there is not theirs any more.
+        self.failed.lock().drain(..).for_each(|(vdev, offset)| self.in_flight.remove(vdev, offset));
     }
 }
 
@@ -103,9 +122,12 @@ struct OneWrite {
 impl Complete for OneWrite {
     fn complete(&self, done: Done) {
         if done.result.is_err() {
+            self.batch.failed.lock().push((self.vdev, self.offset));
             self.batch.has_failed.store(true, Ordering::Release);
+            self.batch.in_flight.fail(self.vdev, self.offset);
+        } else {
+            self.batch.in_flight.remove(self.vdev, self.offset);
         }
-        self.batch.in_flight.remove(self.vdev, self.offset);
         *self.batch.bytes.lock() -= self.len;
         self.batch.changed.wake_all();
     }

@@ -42,6 +42,15 @@ impl Storage {
         let tops = self.vdevs.get();
         let is_borne =
             |top: &crate::vdev::Vdev| top.io().leaves().is_empty() || top.io().nr_spare(&is_good).is_some();
-        if tops.iter().all(|top| is_borne(top)) { Ok(()) } else { Err(Error::Io) }
+        if tops.iter().all(|top| is_borne(top)) {
+            return Ok(());
+        }
+        self.has_lost_flush.store(true, Ordering::Release);
+        Err(Error::Io)
+    }
+
+    /// Whether a flush failed that no redundancy made good: what the devices hold is not known any more.
+    pub(crate) fn has_lost_flush(&self) -> bool {
+        self.has_lost_flush.load(Ordering::Acquire)
     }
 }

@@ -13,10 +13,17 @@ use rt::wait::WaitQueue;
 /// How often a waiter looks after devices whose queues no completion restarts.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
+/// A write that is not done.
+#[derive(Clone, Debug)]
+struct Write {
+    data: Abd,
+    has_failed: bool,
+}
+
 /// Writes in flight by (vdev, offset).
 #[derive(Debug)]
 pub(crate) struct InFlight {
-    writes: SpinLock<HashMap<(u32, u64), Abd>>,
+    writes: SpinLock<HashMap<(u32, u64), Write>>,
     removed: WaitQueue,
     vdevs: VdevTree,
 }
@@ -29,8 +36,10 @@ impl InFlight {
     /// Notes a write before it starts, after the previous one to the same place is done.
     pub(crate) fn insert(&self, vdev: u32, offset: u64, data: Abd) {
         let place = (vdev, offset);
-        self.wait(&self.removed, || (!self.writes.lock().contains_key(&place)).then_some(()));
-        self.writes.lock().insert(place, data);
+        // A failed one is not going to be answered: the newer takes its place.
+        let is_under_way = || self.writes.lock().get(&place).is_some_and(|w| !w.has_failed);
+        self.wait(&self.removed, || (!is_under_way()).then_some(()));
+        self.writes.lock().insert(place, Write { data, has_failed: false });
     }
 
     /// A write is done.
@@ -41,7 +50,15 @@ impl InFlight {
 
     /// What is being written there.
     pub(crate) fn get(&self, vdev: u32, offset: u64) -> Option<Abd> {
-        self.writes.lock().get(&(vdev, offset)).cloned()
+        self.writes.lock().get(&(vdev, offset)).map(|write| write.data.clone())
+    }
+
+    /// A write has failed: it stays, for readers, until it is tried again.
+    pub(crate) fn fail(&self, vdev: u32, offset: u64) {
+        if let Some(write) = self.writes.lock().get_mut(&(vdev, offset)) {
+            write.has_failed = true;
+        }
+        self.removed.wake_all();
     }
 
     /// Blocks until `ready`, looking after the devices meanwhile.

@@ -10,7 +10,7 @@ use crate::{Error, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use codec::checksum::Salt;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use ondisk::{ObjectId, Txg};
 use rt::Once;
 
@@ -82,6 +82,7 @@ pub struct Storage {
     pub(super) io_bytes_max: u64,
     /// The transaction group that is, or was last, written.
     pub(super) syncing: AtomicU64,
+    pub(super) has_lost_flush: AtomicBool,
     /// Grows whenever a leaf comes that misses something.
     pub(super) resilver_generation: AtomicU64,
     min_alloc: usize,
@@ -123,6 +124,7 @@ impl Storage {
             min_alloc: 1 << min_ashift.unwrap_or(ASHIFT_MIN),
             salt: Once::new(),
             syncing: AtomicU64::new(0),
+            has_lost_flush: AtomicBool::new(false),
             resilver_generation: AtomicU64::new(0),
             vdevs,
             arc: ArcCache::new(config.arc_target),

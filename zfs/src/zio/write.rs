@@ -144,6 +144,13 @@ impl Storage {
         }
     }
 
+    /// Sends the writes that failed once more.
+    pub(crate) fn retry_writes(&self, ctx: &SyncCtx) {
+        for (vdev, offset, data) in ctx.batch.take_failed() {
+            self.start_write(ctx, &Dva::new(vdev, offset, 0), &data);
+        }
+    }
+
     fn may_rewrite(&self, ctx: &SyncCtx, old: &BlkPtr, psize: usize, copies: usize) -> bool {
         ctx.pass >= PASS_REWRITE
             && !old.is_hole()

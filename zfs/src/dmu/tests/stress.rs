@@ -43,7 +43,7 @@ struct SuspendOnDrop(Arc<Txgs>);
 
 impl Drop for SuspendOnDrop {
     fn drop(&mut self) {
-        self.0.suspend();
+        self.0.suspend(false);
     }
 }
 
