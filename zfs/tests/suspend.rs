@@ -28,7 +28,7 @@ fn write(spa: &Arc<Spa>) {
     let tx = DmuTx::begin(&objset, TxSpace::write(1 << 20)).unwrap();
     let new = NewObject::new(DmuType::PLAIN_FILE_CONTENTS, 4096);
     let object = objset.allocate(&tx, &new).unwrap();
-    let content: Vec<u8> = (0..40_000u32).map(|i| (i * i >> 7) as u8).collect();
+    let content: Vec<u8> = (0..40_000u32).map(|i| ((i * i) >> 7) as u8).collect();
     object.write_slice(&tx, 0, &content).unwrap();
 }
 

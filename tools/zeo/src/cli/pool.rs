@@ -13,10 +13,22 @@ pub struct Pool {
 /// Commands on pools. IMAGE is a file or block device, or several joined by commas when the pool spans them.
 #[derive(Debug, Subcommand)]
 pub enum PoolCommand {
+    /// Forget errors of a device, or of all, and bring back what they missed.
+    Clear {
+        /// The image.
+        image: String,
+        /// Name, path or guid of the device.
+        device: Option<String>,
+    },
     /// Make a pool on files or block devices.
     Create(Create),
     /// Show what opening a pool came upon.
     Events {
+        /// The image.
+        image: String,
+    },
+    /// Show a pool's properties.
+    Get {
         /// The image.
         image: String,
     },
@@ -28,6 +40,14 @@ pub enum PoolCommand {
         #[arg(short, long)]
         internal: bool,
     },
+    /// Show space and requests of the vdevs.
+    Iostat {
+        /// The image.
+        image: String,
+        /// Every vdev.
+        #[arg(short, long)]
+        verbose: bool,
+    },
     /// List pools: size, allocated, free, health.
     List {
         /// The images of each pool.
@@ -37,8 +57,21 @@ pub enum PoolCommand {
         #[arg(short, long)]
         verbose: bool,
     },
+    /// Bring devices up to date that missed writes.
+    Resilver {
+        /// The image.
+        image: String,
+    },
     /// Read every copy of everything and repair what is bad; status 1 when something cannot be.
     Scrub(Scrub),
+    /// Set a property of the pool: failmode, autotrim, autoexpand, multihost.
+    Set {
+        /// The property.
+        #[arg(value_name = "NAME=VALUE")]
+        setting: String,
+        /// The image.
+        image: String,
+    },
     /// Show health: vdevs with their errors, the last scrub, damaged files.
     Status {
         /// The images of each pool.

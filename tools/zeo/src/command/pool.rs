@@ -2,7 +2,10 @@
 mod create;
 mod events;
 mod history;
+mod iostat;
 mod list;
+mod mend;
+mod properties;
 mod scrub;
 mod status;
 mod text;
@@ -17,11 +20,16 @@ use anyhow::Result;
 /// What the command says.
 pub fn run(command: PoolCommand, mode: Mode) -> Result<u8> {
     match command {
+        PoolCommand::Clear { image, device } => mend::clear(&image, device.as_deref(), mode)?,
         PoolCommand::Create(args) => create::run(&args)?,
         PoolCommand::Events { image } => events::run(&image, mode)?,
+        PoolCommand::Get { image } => properties::get(&image, mode)?,
         PoolCommand::History { image, internal } => history::run(&image, internal, mode)?,
+        PoolCommand::Iostat { image, verbose } => iostat::run(&image, verbose, mode)?,
         PoolCommand::List { images, verbose } => list::run(&images, verbose, mode)?,
+        PoolCommand::Resilver { image } => mend::resilver(&image, mode)?,
         PoolCommand::Scrub(args) => return scrub::run(&args, mode),
+        PoolCommand::Set { setting, image } => properties::set(&setting, &image)?,
         PoolCommand::Status { images, verbose } => status::run(&images, verbose, mode)?,
     }
     Ok(0)

@@ -6,6 +6,8 @@ use mkfs::damage;
 use mkfs::image::{Access, Image};
 use serde::Serialize;
 use zfs::scan::{ScanFunc, ScanState, ScanStatus};
+use zfs::spa::VdevInfo;
+use zfs::vdev::AllocClass;
 
 /// A pool.
 #[derive(Debug, Serialize)]
@@ -13,7 +15,7 @@ struct Status {
     pool: String,
     guid: u64,
     txg: u64,
-    state: &'static str,
+    state: String,
     scan: Option<Scan>,
     vdevs: Vec<Vdev>,
     nr_errors: usize,
@@ -35,9 +37,10 @@ struct Scan {
 }
 
 /// A line of the tree.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 struct Vdev {
     name: String,
+    guid: u64,
     depth: usize,
     state: String,
     read_errors: u64,
@@ -68,13 +71,14 @@ fn status(image: &Image, verbose: bool) -> Result<Status> {
     let spa = image.spa();
     let properties = spa.properties()?;
     let scan = spa.scan_status();
+    let tree = spa.vdev_tree();
     let nr_errors = spa.lost_blocks()?.len();
     Ok(Status {
-        vdevs: vdevs(image, &properties.name),
+        vdevs: vdevs(&tree),
         pool: properties.name,
         guid: properties.guid,
         txg: properties.txg,
-        state: if properties.is_suspended { "SUSPENDED" } else { "ONLINE" },
+        state: if properties.is_suspended { "SUSPENDED".into() } else { tree.state.to_string() },
         scan: (scan.func != ScanFunc::None).then(|| describe(&scan)),
         nr_errors,
         errors: if verbose && nr_errors > 0 { damage::files(image)? } else { Vec::new() },
@@ -109,20 +113,53 @@ fn name(func: ScanFunc) -> &'static str {
     }
 }
 
-fn vdevs(image: &Image, pool: &str) -> Vec<Vdev> {
-    let line = |name: String, depth: usize| Vdev {
-        name,
+/// The tree as lines: data first, then each other class and the spares below a heading of its own.
+fn vdevs(root: &VdevInfo) -> Vec<Vdev> {
+    let mut lines = vec![line(root, 0)];
+    let of =
+        |class: AllocClass| root.children.iter().filter(move |top| top.class == class && top.kind != "hole");
+    of(AllocClass::Normal).for_each(|top| add(top, 1, &mut lines));
+    let classes = [(AllocClass::Special, "special"), (AllocClass::Dedup, "dedup"), (AllocClass::Log, "logs")];
+    for (class, heading) in classes {
+        if of(class).next().is_some() {
+            lines.push(Vdev { name: heading.into(), ..Vdev::default() });
+            of(class).for_each(|top| add(top, 1, &mut lines));
+        }
+    }
+    if !root.spares.is_empty() {
+        lines.push(Vdev { name: "spares".into(), ..Vdev::default() });
+        for spare in &root.spares {
+            let state = if spare.is_in_use { "INUSE" } else { "AVAIL" };
+            lines.push(Vdev { state: state.into(), ..line(spare, 1) });
+        }
+    }
+    lines
+}
+
+fn add(vdev: &VdevInfo, depth: usize, lines: &mut Vec<Vdev>) {
+    lines.push(line(vdev, depth));
+    vdev.children.iter().for_each(|child| add(child, depth + 1, lines));
+}
+
+fn line(vdev: &VdevInfo, depth: usize) -> Vdev {
+    Vdev {
+        name: name_of(vdev),
+        guid: vdev.guid,
         depth,
-        state: "ONLINE".into(),
-        read_errors: 0,
-        write_errors: 0,
-        checksum_errors: 0,
-    };
-    let top = |v: zfs::spa::VdevInfo| match v.path {
-        Some(path) => line(path.rsplit('/').next().unwrap_or_default().to_owned(), 1),
-        None => line(format!("{}-{}", v.kind, v.id), 1),
-    };
-    [line(pool.to_owned(), 0)].into_iter().chain(image.spa().vdevs().into_iter().map(top)).collect()
+        state: vdev.state.to_string(),
+        read_errors: vdev.errors.read,
+        write_errors: vdev.errors.write,
+        checksum_errors: vdev.errors.checksum,
+    }
+}
+
+/// A device's file name, `mirror-0`, `raidz1-0`.
+pub fn name_of(vdev: &VdevInfo) -> String {
+    match &vdev.path {
+        Some(path) => path.rsplit('/').next().unwrap_or_default().to_owned(),
+        None if vdev.kind == "raidz" => format!("raidz{}-{}", vdev.nparity, vdev.id),
+        None => format!("{}-{}", vdev.kind, vdev.id),
+    }
 }
 
 fn print(status: &Status, scan: &ScanStatus, verbose: bool) {
@@ -139,6 +176,10 @@ fn print(status: &Status, scan: &ScanStatus, verbose: bool) {
     let width = status.vdevs.iter().map(|v| v.name.len() + 2 * v.depth).max().unwrap_or(0).max(10);
     println!("\t{:<width$}  {:<8} {:>5} {:>5} {:>5}", "NAME", "STATE", "READ", "WRITE", "CKSUM");
     for vdev in &status.vdevs {
+        if vdev.state.is_empty() {
+            println!("\t{}", vdev.name);
+            continue;
+        }
         let name = format!("{:indent$}{}", "", vdev.name, indent = 2 * vdev.depth);
         println!(
             "\t{name:<width$}  {:<8} {:>5} {:>5} {:>5}",
