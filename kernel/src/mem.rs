@@ -27,12 +27,35 @@ memcpy:
     movups [rdi], xmm0
     movups [rdi + rdx - 16], xmm1
     ret
-    # more than 32: rounds of 128, then of 16, then the last 16 overlapping
+    # from both ends, overlapping; everything is loaded before anything is stored, so memmove may come here too
 2:  movups xmm8, [rsi + rdx - 16]
-    lea r8, [rdi + rdx - 16]
-    mov rcx, rdx
+    movups xmm9, [rsi + rdx - 32]
+    lea r8, [rdi + rdx]
+    cmp rdx, 64
+    ja 3f
+    movups xmm0, [rsi]
+    movups xmm1, [rsi + 16]
+    movups [rdi], xmm0
+    movups [rdi + 16], xmm1
+    movups [r8 - 16], xmm8
+    movups [r8 - 32], xmm9
+    ret
+3:  movups xmm10, [rsi + rdx - 48]
+    movups xmm11, [rsi + rdx - 64]
+    cmp rdx, 128
+    ja 9f
+    movups xmm0, [rsi]
+    movups xmm1, [rsi + 16]
+    movups xmm2, [rsi + 32]
+    movups xmm3, [rsi + 48]
+    movups [rdi], xmm0
+    movups [rdi + 16], xmm1
+    movups [rdi + 32], xmm2
+    movups [rdi + 48], xmm3
+    jmp 8f
+    # more than 128: rounds of 128, one of 64 if as much is left, then the last 64 overlapping
+9:  mov rcx, rdx
     and rcx, -128
-    jz 5f
     add rsi, rcx
     add rdi, rcx
     neg rcx
@@ -54,16 +77,22 @@ memcpy:
     movups [rdi + rcx + 112], xmm7
     add rcx, 128
     jnz 4b
-5:  and edx, 127
+    and edx, 127
     jz 7f
-6:  cmp rdi, r8
-    jae 8f
+    cmp edx, 64
+    jbe 8f
     movups xmm0, [rsi]
+    movups xmm1, [rsi + 16]
+    movups xmm2, [rsi + 32]
+    movups xmm3, [rsi + 48]
     movups [rdi], xmm0
-    add rsi, 16
-    add rdi, 16
-    jmp 6b
-8:  movups [r8], xmm8
+    movups [rdi + 16], xmm1
+    movups [rdi + 32], xmm2
+    movups [rdi + 48], xmm3
+8:  movups [r8 - 16], xmm8
+    movups [r8 - 32], xmm9
+    movups [r8 - 48], xmm10
+    movups [r8 - 64], xmm11
 7:  ret
     # less than 16
 10: cmp edx, 8

@@ -101,16 +101,17 @@ impl Namespace {
     pub fn walk(&self, from: &WalkFrom<'_>, path: &[u8], flags: WalkFlags) -> Result<DentryRef> {
         let mut walk = Walk::start(self, from, path, flags)?;
         let mut path = Cow::Borrowed(path);
-        let mut pos = 0;
-        while let Some((name, next)) = component(&path, pos) {
-            let is_last = component(&path, next).is_none();
+        let mut pos = component(&path, 0);
+        while let Some((start, next)) = pos {
+            let after = component(&path, next);
+            let is_last = after.is_none();
             let has_slash = is_last && next < path.len();
-            let found = walk.step(name)?;
+            let found = walk.step(&path[start..next])?;
             if found.kind() == crate::attr::FileType::Symlink {
                 let is_followed = !is_last || has_slash || flags.contains(WalkFlags::FOLLOW);
                 if is_followed {
                     path = Cow::Owned(walk.splice(&found, &path[next..])?);
-                    pos = 0;
+                    pos = component(&path, 0);
                     continue;
                 }
             }
@@ -118,7 +119,7 @@ impl Namespace {
                 return Err(Error::NotDirectory);
             }
             walk.at = found;
-            pos = next;
+            pos = after;
         }
         if flags.contains(WalkFlags::DIRECTORY) && !walk.at.is_dir() {
             return Err(Error::NotDirectory);
@@ -134,13 +135,14 @@ impl Namespace {
     pub fn walk_parent(&self, from: &WalkFrom<'_>, path: &[u8], flags: WalkFlags) -> Result<Parent> {
         let mut walk = Walk::start(self, from, path, flags)?;
         let mut path = Cow::Borrowed(path);
-        let mut pos = 0;
+        let mut pos = component(&path, 0);
         loop {
-            let Some((name, next)) = component(&path, pos) else {
+            let Some((start, next)) = pos else {
                 let last = if path.first() == Some(&b'/') { Last::Root } else { Last::Dot };
                 return Ok(Parent { dir: walk.at, last, has_slash: true });
             };
-            let is_last = component(&path, next).is_none();
+            let after = component(&path, next);
+            let (is_last, name) = (after.is_none(), &path[start..next]);
             let has_slash = is_last && next < path.len();
             if is_last {
                 let last = match name {
@@ -156,7 +158,7 @@ impl Namespace {
                     && let Some(link) = walk.last_link(name)?
                 {
                     path = Cow::Owned(walk.splice(&link, &path[next..])?);
-                    pos = 0;
+                    pos = component(&path, 0);
                     continue;
                 }
                 return Ok(Parent { dir: walk.at, last, has_slash });
@@ -164,11 +166,11 @@ impl Namespace {
             let found = walk.step(name)?;
             if found.kind() == crate::attr::FileType::Symlink {
                 path = Cow::Owned(walk.splice(&found, &path[next..])?);
-                pos = 0;
+                pos = component(&path, 0);
                 continue;
             }
             walk.at = found;
-            pos = next;
+            pos = after;
         }
     }
 }
@@ -280,10 +282,10 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// The component at or after `pos`, and where the path goes on after it.
-fn component(path: &[u8], pos: usize) -> Option<(&[u8], usize)> {
+/// Where the component at or after `pos` starts and ends.
+fn component(path: &[u8], pos: usize) -> Option<(usize, usize)> {
     let rest = path.get(pos..)?;
     let start = pos + rest.iter().position(|&b| b != b'/')?;
     let len = path[start..].iter().position(|&b| b == b'/').unwrap_or(path.len() - start);
-    Some((&path[start..start + len], start + len))
+    Some((start, start + len))
 }

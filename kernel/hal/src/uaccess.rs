@@ -117,14 +117,32 @@ hal_uaccess_cas32:
     // (rdi string, rsi most bytes, rdx place for the length) -> 0 or 1
 hal_uaccess_strnlen:
     mov ecx, 1
-    xor eax, eax
-2:  cmp rax, rsi
+    mov r8, rdi
+    add rsi, rdi
+    // to a multiple of 16: such a group never reaches into the next page
+1:  cmp rdi, rsi
     jae 3f
-    cmp byte ptr [rdi + rax], 0
+    test dil, 15
+    jz 2f
+    cmp byte ptr [rdi], 0
     je 3f
-    inc rax
-    jmp 2b
-3:  mov [rdx], rax
+    inc rdi
+    jmp 1b
+2:  pxor xmm0, xmm0
+    pcmpeqb xmm0, [rdi]
+    pmovmskb eax, xmm0
+    test eax, eax
+    jnz 4f
+    add rdi, 16
+    cmp rdi, rsi
+    jb 2b
+    jmp 5f
+4:  bsf eax, eax
+    add rdi, rax
+5:  cmp rdi, rsi
+    cmova rdi, rsi
+3:  sub rdi, r8
+    mov [rdx], rdi
     xor eax, eax
     ret
 hal_uaccess_end:

@@ -11,7 +11,7 @@ use hal::addr::{PAGE_SIZE, PhysAddr, STACK_AREA};
 use hal::paging::{PteFlags, kernel};
 
 /// Usable bytes of a kernel stack. Unoptimised code needs more.
-pub const STACK_SIZE: usize = if cfg!(debug_assertions) { 60 << 10 } else { 32 << 10 };
+pub const STACK_SIZE: usize = if cfg!(debug_assertions) { 60 << 10 } else { 48 << 10 };
 /// Distance between stacks; the difference is the guard.
 const SLOT_SIZE: usize = 64 << 10;
 /// Most stacks ever, 4 GiB of addresses.

@@ -31,13 +31,14 @@ pub fn run_folder(name: &str) -> PathBuf {
     target().unwrap_or_else(|| cache().join("run")).join("zeo").join(name)
 }
 
-/// The kernel: what was asked for, else the one built beside this program.
+/// The kernel: what was asked for, else `$ZEO_KERNEL`, else the one built beside this program.
 ///
 /// # Errors
 /// When it is not there.
 pub fn kernel(asked: Option<&Path>) -> Result<PathBuf> {
-    let path = match asked {
-        Some(path) => path.to_owned(),
+    let named = std::env::var_os("ZEO_KERNEL").filter(|v| !v.is_empty()).map(PathBuf::from);
+    let path = match asked.map(Path::to_owned).or(named) {
+        Some(path) => path,
         None => {
             let own = std::env::current_exe()?;
             own.parent().unwrap_or(Path::new(".")).join("kernel")

@@ -2,6 +2,7 @@
 //! three and ten bits distance.
 
 use crate::error::{CodecError, Result};
+use alloc::vec;
 use alloc::vec::Vec;
 
 const MATCH_MIN: usize = 3;
@@ -12,7 +13,7 @@ const HASH_SIZE: usize = 1024;
 pub(super) fn compress(src: &[u8], max: usize) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(max);
     // position + 1 of the last place each hash was seen
-    let mut seen = [0u32; HASH_SIZE];
+    let mut seen = vec![0u32; HASH_SIZE];
     let (mut at, mut bitmap_at, mut bit) = (0, 0, 8);
     while at < src.len() {
         if bit == 8 {
@@ -38,12 +39,12 @@ pub(super) fn compress(src: &[u8], max: usize) -> Option<Vec<u8>> {
 }
 
 /// The match at `at`, as length and distance; remembers the place.
-fn find_match(src: &[u8], at: usize, seen: &mut [u32; HASH_SIZE]) -> Option<(usize, usize)> {
+fn find_match(src: &[u8], at: usize, seen: &mut [u32]) -> Option<(usize, usize)> {
     let here = src.get(at..).filter(|rest| rest.len() > MATCH_MAX)?;
     let mut hash = usize::from(here[0]) << 16 | usize::from(here[1]) << 8 | usize::from(here[2]);
     hash = hash.wrapping_add(hash >> 9);
     hash = hash.wrapping_add(hash >> 5);
-    let slot = &mut seen[hash % HASH_SIZE];
+    let slot = seen.get_mut(hash % HASH_SIZE)?;
     let before = core::mem::replace(slot, u32::try_from(at + 1).ok()?);
     let candidate = (before as usize).checked_sub(1)?;
     let distance = at - candidate;

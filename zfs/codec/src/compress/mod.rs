@@ -41,7 +41,7 @@ pub fn compress_raw(alg: Compression, src: &[u8]) -> Option<Vec<u8>> {
         Compression::Lz4 | Compression::On => lz4::compress(src),
         Compression::Lzjb => lzjb::compress(src, max)?,
         Compression::Zle => zle::compress(src, max)?,
-        _ => gzip::compress(src, alg.gzip_level()?),
+        _ => gzip::compress(src, alg.gzip_level()?, max)?,
     };
     (out.len() <= max).then_some(out)
 }

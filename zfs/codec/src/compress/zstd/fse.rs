@@ -2,6 +2,8 @@
 
 use super::bits::{Backward, Forward};
 use crate::error::{CodecError, Result};
+use alloc::vec;
+use alloc::vec::Vec;
 
 /// What a state stands for and where it leads.
 #[derive(Clone, Copy, Default)]
@@ -13,7 +15,8 @@ struct Entry {
 
 /// A decoding table of at most `SIZE` states. `SIZE` is a power of two.
 pub(super) struct Table<const SIZE: usize> {
-    entries: [Entry; SIZE],
+    /// `SIZE` of them, on the heap: kernel stacks are small.
+    entries: Vec<Entry>,
     accuracy: u32,
 }
 
@@ -24,7 +27,7 @@ impl<const SIZE: usize> Table<SIZE> {
     const ACCURACY_MAX: u32 = SIZE.trailing_zeros();
 
     pub(super) fn new() -> Self {
-        Self { entries: [Entry::default(); SIZE], accuracy: 0 }
+        Self { entries: vec![Entry::default(); SIZE], accuracy: 0 }
     }
 
     /// A table with one state.
@@ -112,7 +115,7 @@ impl<const SIZE: usize> Table<SIZE> {
     }
 
     fn entry(&self, state: State) -> Entry {
-        self.entries[usize::from(state.0) & (SIZE - 1)]
+        self.entries.get(usize::from(state.0)).copied().unwrap_or_default()
     }
 }
 

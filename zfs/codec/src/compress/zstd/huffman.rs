@@ -3,6 +3,8 @@
 use super::bits::Backward;
 use super::fse::Table as FseTable;
 use crate::error::{CodecError, Result};
+use alloc::vec;
+use alloc::vec::Vec;
 
 /// Longest code.
 const BITS_MAX: u32 = 11;
@@ -14,13 +16,13 @@ const WEIGHTS_MAX: usize = 255;
 
 /// Code to symbol (low byte) and code length (high byte).
 pub(super) struct Table {
-    entries: [u16; SIZE],
+    entries: Vec<u16>,
     nr_bits: u32,
 }
 
 impl Table {
     pub(super) fn new() -> Self {
-        Self { entries: [0; SIZE], nr_bits: 0 }
+        Self { entries: vec![0; SIZE], nr_bits: 0 }
     }
 
     /// Whether there is one to use again.
@@ -104,7 +106,7 @@ impl Table {
     }
 
     fn next(&self, bits: &mut Backward<'_>) -> u8 {
-        let entry = self.entries[bits.look(self.nr_bits) as usize & (SIZE - 1)];
+        let entry = self.entries.get(bits.look(self.nr_bits) as usize).copied().unwrap_or(0);
         bits.skip(u32::from(entry >> 8));
         entry as u8
     }

@@ -3,7 +3,6 @@
 use super::huffman::Table;
 use super::{BLOCK_MAX, Source};
 use crate::error::{CodecError, Result};
-use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 mod kind {
@@ -17,13 +16,13 @@ const JUMPS_SIZE: usize = 6;
 
 /// A frame's memory for literals: a block may use the code of the one before.
 pub(super) struct Literals {
-    table: Box<Table>,
+    table: Table,
     bytes: Vec<u8>,
 }
 
 impl Literals {
     pub(super) fn new() -> Self {
-        Self { table: Box::new(Table::new()), bytes: Vec::new() }
+        Self { table: Table::new(), bytes: Vec::new() }
     }
 
     /// Reads the section off the front of a block; at most `room` bytes of literals.

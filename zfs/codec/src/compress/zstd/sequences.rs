@@ -4,7 +4,6 @@ use super::Source;
 use super::bits::Backward;
 use super::fse::Table;
 use crate::error::{CodecError, Result};
-use alloc::boxed::Box;
 
 /// What a code stands for: the least value, and the bits that are added to it.
 type Codes<const N: usize> = [(u32, u8); N];
@@ -89,14 +88,14 @@ struct Coders {
 
 /// A frame's memory for sequences: tables and the last three offsets.
 pub(super) struct Sequences {
-    coders: Box<Coders>,
+    coders: Coders,
     recent: [usize; 3],
 }
 
 impl Sequences {
     pub(super) fn new() -> Self {
         let coders = Coders { run: Coder::new(), offset: Coder::new(), copy: Coder::new() };
-        Self { coders: Box::new(coders), recent: [1, 4, 8] }
+        Self { coders, recent: [1, 4, 8] }
     }
 
     /// Executes a block's sequences behind `filled` bytes of `out`; how many are filled then.
@@ -125,14 +124,14 @@ impl Sequences {
         if modes & 3 != 0 {
             return Err(CodecError::Corrupt);
         }
-        let Coders { run, offset, copy } = &mut *self.coders;
+        let Coders { run, offset, copy } = &mut self.coders;
         run.read(modes >> 6, source, (&RUN_DEFAULT, 6), RUN_CODES.len())?;
         offset.read(modes >> 4 & 3, source, (&OFFSET_DEFAULT, 5), NR_OFFSET_CODES)?;
         copy.read(modes >> 2 & 3, source, (&COPY_DEFAULT, 6), COPY_CODES.len())
     }
 
     fn run(&mut self, nr_sequences: usize, data: &[u8], output: &mut Output<'_>) -> Result<()> {
-        let Coders { run: run_coder, offset: offset_coder, copy: copy_coder } = &*self.coders;
+        let Coders { run: run_coder, offset: offset_coder, copy: copy_coder } = &self.coders;
         let mut bits = Backward::new(data)?;
         let mut run_state = run_coder.table.start(&mut bits);
         let mut offset_state = offset_coder.table.start(&mut bits);
