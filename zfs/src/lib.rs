@@ -18,6 +18,7 @@
 //! | [`scan`] | scrub, resilver |
 //! | [`send`] | snapshots as streams, and back |
 //! | [`spa`] | the pool: create, import, sync, export |
+//! | [`bugs`] | deliberate mistakes for the simulator to find, compiled out everywhere else |
 //! | [`verify`] | the full walk of a pool |
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
@@ -25,6 +26,7 @@
 extern crate alloc;
 
 pub mod arc;
+pub mod bugs;
 pub mod dmu;
 pub mod dsl;
 pub mod error;

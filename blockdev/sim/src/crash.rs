@@ -41,11 +41,20 @@ pub enum CrashMode {
     Sectors,
     /// Everything but one write survives.
     AllButOne,
+    /// Of every write some sectors survive.
+    Torn,
 }
 
 impl CrashMode {
-    const ALL: [Self; 6] =
-        [Self::DropAll, Self::KeepAll, Self::Prefix, Self::Writes, Self::Sectors, Self::AllButOne];
+    const ALL: [Self; 7] = [
+        Self::DropAll,
+        Self::KeepAll,
+        Self::Prefix,
+        Self::Writes,
+        Self::Sectors,
+        Self::AllButOne,
+        Self::Torn,
+    ];
 
     /// One of them.
     pub fn pick(random: &mut Random) -> Self {
@@ -69,6 +78,7 @@ impl DiskState {
                 let lost = random.below(nr) as usize;
                 self.keep(&mut image, |at| at != lost);
             }
+            CrashMode::Torn => self.pending.iter().for_each(|write| keep_sectors(&mut image, write, random)),
             CrashMode::Writes => self.keep_some(&mut image, random, false),
             CrashMode::Sectors => self.keep_some(&mut image, random, true),
         }

@@ -11,6 +11,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+mod bite;
+
 /// Attacks pools on simulated disks: random operations, power cuts at any request, a model that says what must be left.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "zeo sim")]
@@ -33,6 +35,12 @@ struct Arguments {
     /// Figures as JSON.
     #[arg(long)]
     json: bool,
+    /// Make each of the deliberate mistakes in turn, and show after how many seeds (at most so many) it is found.
+    #[arg(long, value_name = "SEEDS", num_args = 0..=1, default_missing_value = "100")]
+    bite: Option<u64>,
+    /// Make this mistake (a name of `--bite`'s list).
+    #[arg(long)]
+    bug: Option<String>,
     /// What a process of its own is told: one seed, its figures as JSON.
     #[arg(long, hide = true)]
     one: Option<u64>,
@@ -43,6 +51,15 @@ const SEED_TIME_MAX: Duration = Duration::from_secs(600);
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some(name) = &arguments.bug
+        && let Err(e) = bite::make(name)
+    {
+        eprintln!("{e}");
+        return ExitCode::FAILURE;
+    }
+    if let Some(seeds_max) = arguments.bite {
+        return bite::run(&arguments, seeds_max);
+    }
     if let Some(seed) = arguments.one {
         return run_one(seed);
     }
@@ -114,7 +131,7 @@ fn run_many(arguments: &Arguments) -> ExitCode {
                     if seed >= end {
                         return;
                     }
-                    let outcome = run_process(seed);
+                    let outcome = run_process(seed, arguments.bug.as_deref());
                     let mut summary = summary.lock().unwrap_or_else(|e| e.into_inner());
                     summary.add(seed, outcome);
                     if !arguments.json && summary.seeds.is_multiple_of(100) {
@@ -130,13 +147,14 @@ fn run_many(arguments: &Arguments) -> ExitCode {
     if summary.findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn run_process(seed: u64) -> Result<Report, String> {
+fn run_process(seed: u64, bug: Option<&str>) -> Result<Report, String> {
     let own = std::env::current_exe().map_err(|e| format!("cannot find myself: {e}"))?;
     let limit = SEED_TIME_MAX.as_secs().to_string();
     let out = Command::new("timeout")
         .args(["-s", "KILL", &limit])
         .arg(own)
         .args(["--one", &seed.to_string()])
+        .args(bug.iter().flat_map(|bug| ["--bug", bug]))
         .env("RUST_BACKTRACE", "0")
         .stdin(Stdio::null())
         .output()

@@ -114,6 +114,35 @@ pub fn import(plan: &Plan, disks: &[Arc<SimDisk>]) -> Result<Open, String> {
     opened
 }
 
+/// Opens the pool as it was before `txg`, without writing, and walks it; not when that was not after `base`: what the
+/// last groups before an import freed may be used again at once.
+///
+/// # Errors
+/// That group is there and something of it is not.
+pub fn check_older(plan: &Plan, disks: &[Arc<SimDisk>], txg: u64, base: u64) -> Result<(), String> {
+    let rewind_txg = Some(txg.saturating_sub(1));
+    let options = ImportOptions {
+        read_only: true,
+        force: true,
+        rewind_txg,
+        memory: memory(plan),
+        ..ImportOptions::default()
+    };
+    let spa = match Spa::import(&devices(disks), &options) {
+        Ok(spa) => spa,
+        Err(_) if txg <= base + 1 => return Ok(()),
+        Err(zfs::Error::NoUberblock) => return Ok(()),
+        Err(e) => return Err(format!("opening as of before group {txg}: {e}")),
+    };
+    if spa.properties().map_or(0, |p| p.txg) <= base {
+        spa.abandon();
+        return Ok(());
+    }
+    let report = spa.verify(&mut |_| ()).map_err(|e| format!("walk as of before group {txg}: {e}"))?;
+    spa.abandon();
+    if report.is_clean() { Ok(()) } else { Err(format!("as of before group {txg}: {:?}", report.findings)) }
+}
+
 /// The newest whole transaction group on the disks, 0 if there is none.
 pub fn newest_txg(disks: &[Arc<SimDisk>]) -> u64 {
     let of = |device: &Arc<dyn BlockDevice>| Spa::probe(device).map_or(0, |label| label.txg);

@@ -85,6 +85,7 @@ impl Run {
     /// Works on the pool, tries power cuts, and gives what one of them left.
     fn generation(&mut self, generation: u64, images: Option<&[Image]>) -> Vec<Image> {
         let disks = pool::disks(&self.plan, images, generation);
+        let base_txg = pool::newest_txg(&disks);
         let (open, watch) = self.open(&disks, images.is_some());
         let tree = must("reading the tree to start from", Tree::read(&open));
         let shared = Shared::new(&self.plan, &open);
@@ -103,7 +104,7 @@ impl Run {
             open.abandon();
         }
         drop(disks);
-        let moments = Moments { generation, records, sync_acks };
+        let moments = Moments { generation, base_txg, records, sync_acks };
         self.try_cuts(&captures, &moments);
         let base = self.random.below(captures.len() as u64) as usize;
         let mut random = self.random.fork();
@@ -174,7 +175,9 @@ impl Run {
     fn try_cut(&mut self, capture: &Capture, images: &[Image], moments: &Moments, mode: &str) {
         self.report.crash_points += 1;
         let disks = pool::instant_disks(&self.plan, images);
-        let result = self.recover(capture, &disks, moments);
+        // What the group before the newest consists of is not used again yet: whoever rewinds finds it whole.
+        let is_older_checked = self.random.chance(1, 6);
+        let result = self.recover(capture, &disks, moments, is_older_checked);
         if let Err(what) = result {
             panic!(
                 "generation {}, cut {mode} at request {} ({:?}), moment {}: {what}",
@@ -183,8 +186,17 @@ impl Run {
         }
     }
 
-    fn recover(&self, capture: &Capture, disks: &[Arc<SimDisk>], moments: &Moments) -> Result<(), String> {
+    fn recover(
+        &self,
+        capture: &Capture,
+        disks: &[Arc<SimDisk>],
+        moments: &Moments,
+        is_older_checked: bool,
+    ) -> Result<(), String> {
         let txg = pool::newest_txg(disks);
+        if is_older_checked {
+            pool::check_older(&self.plan, disks, txg, moments.base_txg)?;
+        }
         let open = pool::import(&self.plan, disks)?;
         let tree = Tree::read(&open)?;
         let acked = moments.sync_acks.iter().filter(|(when, _)| *when <= capture.at);
@@ -218,6 +230,8 @@ impl Run {
 /// What is known of a generation's moments.
 struct Moments {
     generation: u64,
+    /// The newest group when it began.
+    base_txg: u64,
     records: Vec<Record>,
     sync_acks: Vec<(u64, u64)>,
 }

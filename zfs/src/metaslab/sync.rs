@@ -12,6 +12,7 @@ use super::group::Group;
 use super::metaslab::{MapObject, MsState};
 use super::space_map::Encoder;
 use super::store::{MosStore, NewMapObject};
+use crate::bugs::{self, Bug};
 use crate::zio::{Format, SyncCtx};
 use crate::{Error, Result};
 use alloc::vec::Vec;
@@ -122,8 +123,12 @@ impl MsState {
         } else {
             length = self.map.phys.length;
             encoder = Encoder::new(*extent, length, self.map.block_size, v2);
-            encoder.add(MapType::Alloc, &self.allocating[slot], ctx.txg, ctx.pass)?;
-            encoder.add(MapType::Free, &self.freeing, ctx.txg, ctx.pass)?;
+            if !bugs::nth(Bug::LostAllocation, 5) {
+                encoder.add(MapType::Alloc, &self.allocating[slot], ctx.txg, ctx.pass)?;
+            }
+            if !bugs::nth(Bug::LostFree, 5) {
+                encoder.add(MapType::Free, &self.freeing, ctx.txg, ctx.pass)?;
+            }
             alloc = self.allocating[slot].bytes().cast_signed() - self.freeing.bytes().cast_signed();
         }
         self.allocating[slot].empty();

@@ -1,5 +1,6 @@
 //! The end of a transaction group: what makes it the pool's state.
 use super::{Spa, config, label};
+use crate::bugs::{self, Bug};
 use crate::vdev::{IoGroup, Leaf, Vdev};
 use crate::{Error, Result};
 use abd::Abd;
@@ -44,10 +45,15 @@ impl Spa {
         };
         if is_config_dirty {
             self.write_labels([0, 2], txg)?;
+            if bugs::is(Bug::LabelsAtOnce) {
+                self.write_labels([1, 3], txg)?;
+            }
             self.storage.flush_all()?;
         }
         self.write_uberblock(&uberblock, is_config_dirty)?;
-        self.storage.flush_all()?;
+        if !bugs::is(Bug::NoFlushAfterUberblock) {
+            self.storage.flush_all()?;
+        }
         *self.uberblock.lock() = uberblock;
         if is_config_dirty {
             self.write_labels([1, 3], txg)?;

@@ -2,6 +2,7 @@
 //!
 //! A device has four labels, two at each end. Each holds the configuration (packed nvlist) and a ring of uberblocks.
 //! Every piece carries its own checksum with its device offset as verifier, so a label copied elsewhere is no label.
+use crate::bugs::{self, Bug};
 use crate::vdev::layout;
 use crate::{Error, Result};
 use abd::Abd;
@@ -151,7 +152,8 @@ pub(crate) fn uberblock_part(
     is_multihost: bool,
     label: u64,
 ) -> Result<(u64, Abd)> {
-    let slot = format::slot_of_txg(uberblock.txg, ashift.into(), is_multihost);
+    let txg = if bugs::is(Bug::OneUberblockSlot) { Txg(1) } else { uberblock.txg };
+    let slot = format::slot_of_txg(txg, ashift.into(), is_multihost);
     let offset = label + format::slot_offset(slot, ashift.into()).ok_or(Error::Invalid)?;
     let mut bytes = vec![0; format::slot_size(ashift.into())];
     bytes[..UBERBLOCK_SIZE].copy_from_slice(uberblock.to_raw().as_bytes());

@@ -9,6 +9,7 @@
 //! Until the uberblock is written nothing of the group is reachable: no block that the last uberblock reaches is
 //! overwritten (only blocks born in this group are), and freed space is not reused for two more groups.
 use super::{Spa, config, features, history};
+use crate::bugs::{self, Bug};
 use crate::dmu::DmuTx;
 use crate::dsl::dir::{self, Kinds};
 use crate::dsl::{book, bpobj, freeing};
@@ -123,8 +124,13 @@ impl Spa {
             self.write_dtls(&ctx)?;
             is_config_dirty |= self.write_config(&ctx)?;
             (root, ctx) = self.converge(ctx)?;
+            if bugs::is(Bug::UberblockBeforeData) {
+                self.commit(txg, root, is_config_dirty)?;
+            }
             self.wait_for_writes(&ctx)?;
-            self.storage.flush_all()?;
+            if !bugs::is(Bug::NoFlushBeforeUberblock) {
+                self.storage.flush_all()?;
+            }
             has_lost_device |= self.assess();
             if !self.has_dirty_dtl() {
                 break;

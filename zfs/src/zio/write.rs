@@ -5,6 +5,7 @@ use super::physical::pad;
 use super::policy::PASS_REWRITE;
 use super::prepare::{Form, Prepared};
 use super::storage::{Format, Storage};
+use crate::bugs::{self, Bug};
 use crate::event::Event;
 use crate::metaslab::BlockTraits;
 use crate::vdev::{Priority, WriteIo};
@@ -59,7 +60,8 @@ impl Storage {
         bp.set_compression(compression);
         bp.set_checksum_alg(checksum);
         bp.set_little_endian(true);
-        bp.set_birth(ctx.txg, ctx.txg);
+        let birth = if bugs::is(Bug::WrongBirth) { Txg(ctx.txg.0 - 1) } else { ctx.txg };
+        bp.set_birth(birth, birth);
         bp.set_fill(fill);
         bp.set_digest(digest);
         for (index, dva) in dvas.iter().enumerate() {
@@ -156,8 +158,8 @@ impl Storage {
             && !old.is_hole()
             && !old.is_embedded()
             && !old.is_gang()
-            && old.birth() == ctx.txg
-            && old.phys_birth() == ctx.txg
+            && (old.birth() == ctx.txg || bugs::nth(Bug::OverwriteInPlace, 2))
+            && (old.phys_birth() == ctx.txg || bugs::is(Bug::OverwriteInPlace))
             && old.psize() as usize == psize
             && old.nr_dvas() == copies
     }

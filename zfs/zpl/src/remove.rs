@@ -13,6 +13,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use ondisk::ObjectId;
 use vfs::Result;
+use zfs::bugs::{self, Bug};
 use zfs::dmu::{DmuTx, Dnode, TxSpace};
 use zfs::zap::Zap;
 
@@ -42,7 +43,9 @@ impl ZplFs {
             self.table.end_death(znode, freed.is_ok());
             return freed;
         }
-        self.add_unlinked(tx, znode.object())?;
+        if !bugs::is(Bug::UnlinkedForgotten) {
+            self.add_unlinked(tx, znode.object())?;
+        }
         znode.is_unlinked.store(true, core::sync::atomic::Ordering::Release);
         Ok(())
     }

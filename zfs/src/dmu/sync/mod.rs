@@ -24,6 +24,7 @@ use super::dbuf::{Content, Dbuf};
 use super::dnode::Dnode;
 use super::objset::{ACCOUNTS, Objset, starts};
 use super::tx::DmuTx;
+use crate::bugs::{self, Bug};
 use crate::zio::{SyncCtx, WritePolicy};
 use crate::{Error, Result};
 use abd::Abd;
@@ -247,6 +248,10 @@ fn write_data(objects: &mut [ObjectSync<'_>], blocks: Vec<(usize, Arc<Dbuf>)>) -
                 return None;
             }
         };
+        if bugs::nth(Bug::LostBlock, 40) {
+            state.forget(txg);
+            return None;
+        }
         drop(state);
         let data = joined(data);
         let mut policy = facts[index].0;
