@@ -40,6 +40,7 @@ pub mod txg;
 pub mod vdev;
 pub mod verify;
 pub mod zap;
+pub mod zil;
 pub mod zio;
 
 pub use error::{Error, Result};

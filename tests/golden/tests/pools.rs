@@ -142,18 +142,3 @@ fn what_is_missing_or_foreign_is_said() {
     assert_eq!(Spa::import(&mixed, &options).map(drop), Err(Error::Invalid));
     assert!(Spa::import(&mixed, &by_name("stripe")).is_ok());
 }
-
-#[test]
-fn a_log_that_must_be_replayed_forbids_writing() {
-    for name in ["zilmain", "zilslog"] {
-        let pool = Pool::unpack(name).unwrap();
-        let open = |path| Arc::new(blockdev_host::FileDisk::open(path).unwrap()) as Arc<dyn BlockDevice>;
-        let devices: Vec<_> = pool.images.iter().map(|path| open(path)).collect();
-        let options = ImportOptions { force: true, ..ImportOptions::default() };
-        let spa = Spa::import(&devices, &options).unwrap();
-        let properties = spa.properties().unwrap();
-        assert!(properties.is_read_only && properties.read_only_reason.is_some(), "{name}");
-        let without_force = Spa::import(&devices, &ImportOptions::default());
-        assert_eq!(without_force.map(drop), Err(Error::Busy), "{name}");
-    }
-}

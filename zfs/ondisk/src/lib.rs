@@ -10,6 +10,8 @@
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
+extern crate alloc;
+
 pub mod blkptr;
 pub mod bpobj;
 pub mod byteswap;
@@ -34,6 +36,7 @@ pub mod stream;
 pub mod uberblock;
 pub mod zap;
 pub mod zil;
+pub mod zil_record;
 
 pub use blkptr::{BlkPtr, EmbeddedType, RawBlkPtr};
 pub use checksum::{Checksum, Digest, RawDigest};

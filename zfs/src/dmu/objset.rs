@@ -11,6 +11,7 @@ use super::table::{DnodeTable, Found};
 use super::tx::{DmuTx, TxSpace};
 use crate::txg::{TXG_SLOTS, Txgs};
 use crate::vdev::Priority;
+use crate::zil::Zil;
 use crate::zio::Storage;
 use crate::{Error, Result};
 use alloc::collections::BTreeSet;
@@ -68,6 +69,8 @@ pub struct Objset {
     pub(super) unborn: Mutex<BTreeSet<u64>, 656>,
     pub(super) dirty: Mutex<[Vec<Arc<Dnode>>; TXG_SLOTS], 780>,
     pub(super) promised: Promised,
+    /// The intent log of a file system that may be written.
+    pub(super) zil: Option<Arc<Zil>>,
 }
 
 impl Objset {
@@ -94,6 +97,10 @@ impl Objset {
         let accounts: [Option<Phys>; 3] = core::array::from_fn(|_| dnodes.next().flatten());
         let dnodes_cached = (storage.arc().target() / CACHE_BYTES_PER_DNODE)
             .clamp(*DNODES_CACHED.start(), *DNODES_CACHED.end()) as usize;
+        let has_log = !config.is_read_only
+            && config.id != 0
+            && matches!(root.header.kind, ObjsetKind::Zfs | ObjsetKind::Zvol);
+        let zil = has_log.then(|| Zil::new(storage.clone(), txgs.clone(), config.id, &root.header.zil));
         Ok(Arc::new_cyclic(|me| {
             let facts = || (config.id, storage.clone());
             let mut index = 0;
@@ -117,6 +124,7 @@ impl Objset {
                 unborn: Mutex::new(BTreeSet::new()),
                 dirty: Mutex::new([const { Vec::new() }; TXG_SLOTS]),
                 promised: Promised::default(),
+                zil,
                 storage,
             }
         }))
@@ -167,10 +175,9 @@ impl Objset {
         self.root.lock().header.zil
     }
 
-    /// Changes the intent log's header; for the sync thread.
-    pub fn set_zil_header(&self, _tx: &DmuTx, header: ZilHeader) {
-        self.root.lock().header.zil = header;
-        self.is_root_dirty.store(true, Ordering::Release);
+    /// The intent log; none where nothing is written, nor in object sets that are no file systems.
+    pub fn zil(&self) -> Option<&Arc<Zil>> {
+        self.zil.as_ref()
     }
 
     /// The newest root block; a hole before the first sync.
@@ -267,6 +274,7 @@ impl Objset {
     /// Something of `txg` waits to be written.
     pub fn is_dirty(&self, txg: Txg) -> bool {
         self.is_root_dirty.load(Ordering::Acquire)
+            || self.zil.as_ref().is_some_and(|zil| zil.is_dirty(txg))
             || !self.dirty.lock()[txg.slot()].is_empty()
             || self.metadnode.listed[txg.slot()].load(Ordering::Acquire) == txg.0
     }

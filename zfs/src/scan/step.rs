@@ -11,7 +11,7 @@ use super::{Scan, State, heal, sync};
 use crate::Result;
 use crate::spa::{Spa, When};
 use crate::zio::Storage;
-use crate::{Error, spa::zil};
+use crate::{Error, zil::chain};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -325,10 +325,11 @@ impl Visitor for Gather<'_> {
         }
         let objset = self.done_to.objset;
         let storage = self.spa.storage().clone();
-        let mut all = Vec::new();
-        zil::for_each_block(&storage, header, objset, &mut |bp, records, _| {
-            all.push(*bp);
-            zil::for_each_indirect(records, &mut |bp| all.push(*bp));
+        let (mut all, mut last) = (Vec::new(), None);
+        chain::for_each_block(&storage, header, objset, &mut |bp, is_chain| match is_chain {
+            // The chain's last block may never have been written.
+            true => all.extend(last.replace(*bp)),
+            false => all.push(*bp),
         });
         let bookmark = Bookmark { objset, level: Bookmark::LEVEL_ZIL, ..Bookmark::default() };
         for bp in all.iter().filter(|bp| !bp.is_hole() && !bp.is_embedded()) {

@@ -89,6 +89,11 @@ impl Spa {
         self.set_pool_state(PoolState::Exported);
         let hold = self.txgs.hold_open();
         let txg = hold.txg();
+        // An exported pool has no log blocks: what they would say is on disk.
+        self.open_datasets()
+            .iter()
+            .filter_map(|ds| ds.objset().zil().cloned())
+            .for_each(|zil| zil.close(txg));
         drop(hold);
         self.txgs.wait_synced(txg)
     }

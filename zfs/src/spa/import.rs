@@ -14,14 +14,14 @@ use super::mos::Mos;
 use super::mos_hooks::MosHooks;
 use super::spec::{ImportOptions, PoolName};
 use super::sync::Tasks;
-use super::traverse::{Visitor, Walk};
 use super::{DeferredFrees, LabelSummary, Spa, State, features, space_maps};
 use super::{bias, config, dtl};
 use crate::dmu::{Objset, ObjsetConfig, ObjsetProperties};
 use crate::dsl::{bpobj, dir, freeing, names as dsl_names};
 use crate::event::{Event, EventLog};
 use crate::txg::{TxgConfig, Txgs};
-use crate::vdev::{Leaf, VdevKind, VdevSpec};
+use crate::vdev::{Leaf, Priority, VdevKind, VdevSpec};
+use crate::zil::{chain, claim};
 use crate::zio::{Storage, StorageConfig};
 use crate::{Error, Result};
 use alloc::collections::BTreeMap;
@@ -33,11 +33,11 @@ use blockdev::BlockDevice;
 use nvpair::NvList;
 use ondisk::feature::Feature;
 use ondisk::label::PoolState;
-use ondisk::objset::ObjsetKind;
+use ondisk::objset::{ObjsetKind, RawObjset};
 use ondisk::pool_directory as names;
 use ondisk::uberblock::Uberblock;
 use ondisk::zil::ZilHeader;
-use ondisk::{BlkPtr, Bookmark, ObjectId, SPA_VERSION_FEATURES, Txg};
+use ondisk::{Bookmark, ObjectId, SPA_VERSION_FEATURES, Txg};
 use rt::wait::WaitQueue;
 
 /// Longest packed configuration.
@@ -87,6 +87,7 @@ impl Spa {
         spa.load_spares(&spares_of(&found))?;
         if spa.state.lock().read_only_reason.is_none() {
             spa.storage.load_metaslabs(&spa.mos)?;
+            spa.claim_logs()?;
             spa.start();
             crate::scan::load(&spa)?;
             super::numbers::load(&spa)?;
@@ -128,6 +129,30 @@ impl Spa {
             hostid: number("hostid"),
             hostname: config.get_str("hostname").unwrap_or_default().to_string(),
         })
+    }
+
+    /// Claims the intent logs of all datasets, before anything else is allocated.
+    fn claim_logs(self: &Arc<Self>) -> Result<()> {
+        let synced = self.uberblock.lock().txg;
+        let first = self.txgs.open_txg();
+        let mut heads = Vec::new();
+        dsl_names::walk(&self.mos, self.root_dir(), &self.mos.pool_name(), false, &mut |entry| {
+            if !entry.is_snapshot && !entry.dataset.is_none() {
+                heads.push((entry.name.clone(), entry.dataset));
+            }
+            Ok(())
+        })?;
+        for (name, id) in heads {
+            let header = log_header(&self.mos, &self.storage, id)?;
+            if header.claim_txg != Txg::ZERO || header.log.is_hole() {
+                continue;
+            }
+            let objset = self.open_dataset(&name)?.objset();
+            if let Some(zil) = objset.zil() {
+                zil.claim(&header, synced, first)?;
+            }
+        }
+        Ok(())
     }
 
     /// Says in the labels that the pool is in use, before anything else is written.
@@ -373,8 +398,8 @@ fn open(
     set_salt(&mos, &storage)?;
     dtl::load(&mos, &trusted, &storage.leaves())?;
     dtl::note_stale(&storage, &labels, found.config.get_u64("txg").unwrap_or(0), uberblock.txg.0);
-    let forced = reason_in_pool(&mos, &storage, &events, &uberblock)?;
-    reason = reason.or(forced);
+    let forced = reason_in_pool(&mos, &storage, &events, &uberblock, reason.is_some())?;
+    reason = joined(reason, forced);
     let is_forced = reason.is_some() && !options.read_only;
     if is_forced && let Some(reason) = &reason {
         events.post(Event::ForcedReadOnly { reason: reason.clone() });
@@ -474,7 +499,22 @@ fn reason_in_pool(
     storage: &Storage,
     events: &EventLog,
     uberblock: &Uberblock,
+    is_read_only: bool,
 ) -> Result<Option<String>> {
+    let reason = reason_in_mos(mos, events, uberblock)?;
+    let log = log_reason(mos, storage, uberblock.txg, is_read_only || reason.is_some())?;
+    Ok(joined(reason, log))
+}
+
+/// Two reasons as one.
+fn joined(first: Option<String>, second: Option<String>) -> Option<String> {
+    match (first, second) {
+        (Some(first), Some(second)) => Some(format!("{first}; {second}")),
+        (first, second) => first.or(second),
+    }
+}
+
+fn reason_in_mos(mos: &Mos, events: &EventLog, uberblock: &Uberblock) -> Result<Option<String>> {
     let version = uberblock.version;
     let verdict = features::judge(mos, events)?;
     if let Some(feature) = verdict.read_only.first() {
@@ -496,47 +536,38 @@ fn reason_in_pool(
     {
         return Ok(because("a dataset's destruction is under way"));
     }
-    unreplayed_log(mos, storage, uberblock.txg)
+    Ok(None)
 }
 
-/// Looks for a dataset whose intent log holds records: its last synchronous writes are nowhere else.
-fn unreplayed_log(mos: &Mos, storage: &Storage, synced: Txg) -> Result<Option<String>> {
+/// Reasons in the datasets' intent logs. A log of a pool that is not written anyway is only told.
+fn log_reason(mos: &Mos, storage: &Storage, synced: Txg, is_read_only: bool) -> Result<Option<String>> {
     let root = mos.require(names::ROOT_DATASET)?;
     let mut found = None;
     dsl_names::walk(mos, root, &mos.pool_name(), false, &mut |entry| {
         if entry.is_snapshot || entry.dataset.is_none() || found.is_some() {
             return Ok(());
         }
-        let ds = dir::read_dataset(mos, entry.dataset)?;
-        let mut look = LogLook { storage, synced, has_records: false };
-        Walk { storage, objset: entry.dataset.0, after: Txg::ZERO, visitor: &mut look }.run(&ds.bp)?;
-        if look.has_records {
-            found = Some(format!("the intent log of {} holds records that must be replayed", entry.name));
+        let header = log_header(mos, storage, entry.dataset)?;
+        let (id, name) = (entry.dataset.0, &entry.name);
+        if is_read_only {
+            if chain::has_records(storage, &header, id, synced) {
+                found = Some(format!("the intent log of {name} holds records that are not replayed"));
+            }
+        } else if claim::has_unknown_records(storage, &header, id, synced) {
+            found =
+                Some(format!("the intent log of {name} holds cloned ranges, which this build cannot replay"));
         }
         Ok(())
     })?;
     Ok(found)
 }
 
-/// Reads only an object set's root, and its log's first block.
-struct LogLook<'a> {
-    storage: &'a Storage,
-    synced: Txg,
-    has_records: bool,
-}
-
-impl Visitor for LogLook<'_> {
-    fn block(&mut self, _bp: &BlkPtr, bookmark: Bookmark) -> Result<bool> {
-        Ok(bookmark.level == Bookmark::LEVEL_ROOT)
+/// The intent log's header of a dataset, from disk.
+fn log_header(mos: &Mos, storage: &Storage, dataset: ObjectId) -> Result<ZilHeader> {
+    let bp = dir::read_dataset(mos, dataset)?.bp;
+    if bp.is_hole() {
+        return Ok(ZilHeader::default());
     }
-
-    fn zil(&mut self, header: &ZilHeader, objset: u64) -> Result<()> {
-        self.has_records = super::zil::has_records(self.storage, header, objset, self.synced);
-        Ok(())
-    }
-
-    fn lost(&mut self, _bookmark: Bookmark, error: Error) -> Result<()> {
-        // What cannot be read cannot be said to be replayed.
-        Err(error)
-    }
+    let block = storage.read(&bp, Bookmark::root(dataset.0), Priority::SyncRead)?;
+    Ok(RawObjset::of(&block.abd().to_contiguous())?.parse()?.zil)
 }

@@ -55,7 +55,6 @@ pub(crate) mod traverse;
 mod tree;
 mod vdev_commands;
 mod vdev_info;
-pub(crate) mod zil;
 
 pub use feature::{Compatibility, FeatureInfo, Support};
 pub use holds::BookmarkInfo;

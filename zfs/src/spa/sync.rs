@@ -111,6 +111,7 @@ impl Spa {
             || errlog::is_due(self)
             || self.open_datasets().iter().any(|ds| ds.objset().is_dirty(txg));
         if !is_dirty {
+            self.clean_logs(txg);
             return Ok(());
         }
         let mut ctx = self.storage.begin_sync(txg);
@@ -144,9 +145,19 @@ impl Spa {
             self.mos.mark_config_dirty();
             self.txgs.kick(self.txgs.open_txg());
         }
+        self.clean_logs(txg);
         self.scan().holds.wait_before_done(txg);
         self.storage.sync_done(txg)?;
         self.refresh_available()
+    }
+
+    /// The group is on disk: its changes need not be logged any more.
+    fn clean_logs(&self, txg: Txg) {
+        for dataset in self.open_datasets() {
+            if let Some(zil) = dataset.objset().zil() {
+                zil.clean(txg);
+            }
+        }
     }
 
     fn first_pass(self: &Arc<Self>, ctx: &SyncCtx, tasks: Vec<(When, Task)>) -> Result<()> {

@@ -12,8 +12,8 @@ use crate::dsl::names::{self as dsl_names, Entry};
 use crate::spa::features;
 use crate::spa::mos::Mos;
 use crate::spa::traverse::{Visitor, Walk};
-use crate::spa::zil;
 use crate::vdev::Priority;
+use crate::zil::chain;
 use crate::zio::Storage;
 use crate::{Error, Result};
 use alloc::format;
@@ -223,12 +223,7 @@ impl Visitor for State<'_> {
 
     fn zil(&mut self, header: &ZilHeader, objset: u64) -> Result<()> {
         let (storage, claims) = (self.storage, &mut self.claims);
-        allow(storage, claims, &header.log);
-        zil::for_each_block(storage, header, objset, &mut |bp, records, next| {
-            allow(storage, claims, bp);
-            allow(storage, claims, next);
-            zil::for_each_indirect(records, &mut |bp| allow(storage, claims, bp));
-        });
+        chain::for_each_block(storage, header, objset, &mut |bp, _| allow(storage, claims, bp));
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 use super::storage::Storage;
 use crate::vdev::{IoGroup, Leaf};
 use crate::{Error, Result};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use ondisk::Txg;
@@ -17,8 +18,15 @@ impl Storage {
     /// # Errors
     /// `Io` when it cannot.
     pub fn flush_all(&self) -> Result<()> {
+        self.flush_leaves(&self.leaves())
+    }
+
+    /// As [`Self::flush_all`], of some devices.
+    ///
+    /// # Errors
+    /// As [`Self::flush_all`].
+    pub(super) fn flush_leaves(&self, leaves: &[Arc<Leaf>]) -> Result<()> {
         let group = IoGroup::new();
-        let leaves = self.leaves();
         let usable: Vec<&Leaf> = leaves.iter().map(|l| &**l).filter(|l| l.is_usable()).collect();
         let start = |(tag, leaf): (usize, &&Leaf)| leaf.start_flush(group.completion(tag as u64));
         let covered: Vec<u64> = usable.iter().enumerate().map(start).collect();

@@ -16,6 +16,7 @@ mod flush;
 mod gang;
 mod heal;
 mod in_flight;
+mod log;
 mod log_block;
 mod physical;
 mod policy;

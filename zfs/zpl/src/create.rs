@@ -50,7 +50,7 @@ pub fn create_fs(tx: &DmuTx, objset: &Arc<Objset>, options: &CreateOptions) -> z
 fn make_root(tx: &DmuTx, objset: &Arc<Objset>, sa: Sa, options: &CreateOptions) -> zfs::Result<ObjectId> {
     let open = OpenOptions { is_read_only: false, has_projects: options.has_projects, clock: options.clock };
     let fs = ZplFs::unborn(objset.clone(), Arc::new(Unborn), sa, &open)?;
-    let root = fs.new_znode(tx, NewNode::Directory, options.perm, options.cred, None);
+    let root = fs.new_znode(tx, NewNode::Directory, options.perm, options.cred, None, None);
     root.map(|root| root.object()).map_err(|e| match e {
         vfs::Error::NoSpace => zfs::Error::NoSpace,
         _ => zfs::Error::Io,

@@ -14,10 +14,11 @@ use crate::znode::{Znode, rdev_of};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
+use ondisk::zil_record::NewObjectRecord;
 use ondisk::{DmuType, ObjectId};
 use rt::MutexGuard;
 use smallvec::SmallVec;
-use vfs::{Cred, DirEntry, Error, FileType, NAME_MAX, NewNode, Result};
+use vfs::{Cred, DirEntry, Error, FileType, NAME_MAX, NewNode, Result, TimeSpec};
 use zfs::dmu::{DmuTx, NewObject, TxSpace};
 use zfs::sa::Attr;
 use zfs::zap::{Zap, ZapOptions};
@@ -96,6 +97,18 @@ impl Znode {
         perm: u32,
         cred: Cred,
     ) -> Result<Arc<Self>> {
+        self.create_placed(name, node, perm, cred, None)
+    }
+
+    /// As [`Self::create_entry`], of an object whose number and times are given by a log record.
+    pub(crate) fn create_placed(
+        &self,
+        name: &[u8],
+        node: NewNode<'_>,
+        perm: u32,
+        cred: Cred,
+        place: Option<&NewObjectRecord>,
+    ) -> Result<Arc<Self>> {
         check_name(name)?;
         if let NewNode::Symlink(target) = node
             && target.len() > SYMLINK_MAX
@@ -113,13 +126,14 @@ impl Znode {
             Err(e) => return Err(crate::error::to_vfs(e)),
         }
         let tx = self.fs.begin(TxSpace::names(2, 1))?;
-        let znode = self.fs.new_znode(&tx, node, perm, cred, Some(self))?;
+        let znode = self.fs.new_znode(&tx, node, perm, cred, Some(self), place)?;
         if let Err(e) = entries.insert_u64(&tx, name, entry_of(&znode)) {
             // The object would be lost otherwise: nothing refers to it.
             self.fs.bury(&tx, &znode, false)?;
             return Err(crate::error::to_vfs(e));
         }
         self.change_entries(&tx, 1, i64::from(znode.is_dir()))?;
+        self.fs.log_create(&tx, self.id(), name, &znode, node);
         drop(tx);
         drop(names);
         Ok(znode)
@@ -131,7 +145,7 @@ impl Znode {
         self.fs.check_writable()?;
         self.fs.settle();
         let tx = self.fs.begin(TxSpace::names(1, 1))?;
-        let znode = self.fs.new_znode(&tx, NewNode::Regular, perm, cred, Some(self))?;
+        let znode = self.fs.new_znode(&tx, NewNode::Regular, perm, cred, Some(self), None)?;
         self.fs.add_unlinked(&tx, znode.object())?;
         znode.is_unlinked.store(true, Ordering::Release);
         Ok(znode)
@@ -171,7 +185,14 @@ impl Znode {
                 Changed::LINKS | Changed::CTIME | Changed::PARENT
             })
             .vfs()?;
-        self.change_entries(&tx, 1, 0)
+        self.change_entries(&tx, 1, 0)?;
+        if was_unlinked {
+            // Nothing of the file has been logged so far.
+            self.fs.note_unlogged(&tx);
+        } else {
+            self.fs.log_link(&tx, self.id(), target.id(), name);
+        }
+        Ok(())
     }
 
     pub(crate) fn unlink_entry(&self, name: &[u8]) -> Result<()> {
@@ -202,7 +223,9 @@ impl Znode {
         let tx = self.fs.begin(TxSpace::names(2, 2).net_free())?;
         entries.remove(&tx, name).vfs()?;
         self.change_entries(&tx, -1, 0)?;
-        victim.lose_link(&tx)
+        victim.lose_link(&tx)?;
+        self.fs.log_remove(&tx, self.id(), name, &victim);
+        Ok(())
     }
 
     pub(crate) fn rmdir_entry(&self, name: &[u8]) -> Result<()> {
@@ -224,7 +247,9 @@ impl Znode {
         let tx = self.fs.begin(TxSpace::names(2, 2).net_free())?;
         self.entries()?.remove(&tx, name).vfs()?;
         self.change_entries(&tx, -1, -1)?;
-        victim.lose_link(&tx)
+        victim.lose_link(&tx)?;
+        self.fs.log_remove(&tx, self.id(), name, &victim);
+        Ok(())
     }
 
     /// One name is gone; with the last (a directory's only) the object goes too. The caller holds the one reference
@@ -282,8 +307,9 @@ impl ZplFs {
         perm: u32,
         cred: Cred,
         parent: Option<&Znode>,
+        place: Option<&NewObjectRecord>,
     ) -> Result<Arc<Znode>> {
-        let slots = self.dnode_slots();
+        let slots = place.map_or_else(|| self.dnode_slots(), |place| place.slots);
         let is_dir = matches!(node, NewNode::Directory);
         let zap = if is_dir {
             let options = ZapOptions {
@@ -292,7 +318,13 @@ impl ZplFs {
                 dnode_slots: slots,
                 ..ZapOptions::default()
             };
-            Some(Zap::create(&self.objset, tx, DmuType::DIRECTORY_CONTENTS, options).vfs()?)
+            let kind = DmuType::DIRECTORY_CONTENTS;
+            Some(match place {
+                Some(p) => Zap::create_at(&self.objset, tx, ObjectId(p.object), kind, options),
+                None => Zap::create(&self.objset, tx, kind, options),
+            })
+            .transpose()
+            .vfs()?
         } else {
             None
         };
@@ -302,7 +334,11 @@ impl ZplFs {
                 let mut object =
                     NewObject::new(DmuType::PLAIN_FILE_CONTENTS, 512).with_bonus(DmuType::SA, BONUS_START);
                 object.dnode_slots = slots;
-                self.objset.allocate(tx, &object).vfs()?
+                match place {
+                    Some(p) => self.objset.claim(tx, ObjectId(p.object), &object),
+                    None => self.objset.allocate(tx, &object),
+                }
+                .vfs()?
             }
         };
         let parent_id = parent.map_or(dnode.id().0, Znode::id);
@@ -311,6 +347,12 @@ impl ZplFs {
             if a.flags & flags::PROJECT_INHERIT != 0 { (a.project, flags::PROJECT_INHERIT) } else { (0, 0) }
         });
         let mut attrs = self.first_attrs(tx, node, perm, cred, parent_id);
+        if let Some(place) = place {
+            let nanos = u32::try_from(place.crtime[1]).unwrap_or(0);
+            attrs.generation = place.generation;
+            attrs.crtime = TimeSpec { secs: place.crtime[0].cast_signed(), nanos };
+            attrs.rdev = place.rdev;
+        }
         attrs.project = project.0;
         if is_dir {
             attrs.flags |= project.1;

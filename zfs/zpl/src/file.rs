@@ -12,8 +12,8 @@ use crate::znode::{Znode, valid_time};
 use abd::{PAGE_SIZE, PageRef};
 use core::ops::Range;
 use vfs::{
-    Error, FallocateMode, FileType, Fsync, OFFSET_MAX, RangeGuard, ReadSink, Result, SeekWhat, SetAttr,
-    SetTime, SliceSource, TimeSpec, WriteSource,
+    Error, FallocateMode, FileType, OFFSET_MAX, RangeGuard, ReadSink, Result, SeekWhat, SetAttr, SetTime,
+    SliceSource, TimeSpec, WriteSource,
 };
 use zfs::dmu::{DmuTx, Piece, Seek, TxSpace};
 
@@ -123,7 +123,7 @@ impl Znode {
         let mut at = offset;
         while at < end {
             let n = (CHUNK - at % CHUNK).min(end - at);
-            let result = self.write_chunk(at, n as usize, end, source);
+            let result = self.write_chunk(at, n as usize, (end, u64::MAX), source);
             match result {
                 Ok(written) => {
                     at += written as u64;
@@ -138,7 +138,14 @@ impl Znode {
         Ok((at - offset) as usize)
     }
 
-    fn write_chunk(&self, at: u64, n: usize, end: u64, source: &mut dyn WriteSource) -> Result<usize> {
+    /// Writes `n` bytes, of a write that goes on to `end`, in one transaction. The size grows no further than `limit`.
+    pub(crate) fn write_chunk(
+        &self,
+        at: u64,
+        n: usize,
+        (end, limit): (u64, u64),
+        source: &mut dyn WriteSource,
+    ) -> Result<usize> {
         let tx = self.fs.begin(TxSpace::write(n as u64))?;
         if self.must_grow(end) {
             self.dnode.set_block_size(&tx, self.grown_size(end), 0).vfs()?;
@@ -148,7 +155,7 @@ impl Znode {
             .write(&tx, at, n, &mut |piece| source.take(piece).map_err(|_| zfs::Error::Fault))
             .vfs()?;
         let now = self.fs.now();
-        let reached = at + written as u64;
+        let reached = (at + written as u64).min(limit);
         self.change(&tx, |a| {
             (a.mtime, a.ctime) = (now, now);
             let mut changed = Changed::MTIME | Changed::CTIME;
@@ -159,6 +166,7 @@ impl Znode {
             changed
         })
         .vfs()?;
+        self.log_write(&tx, at, written as u64);
         Ok(written)
     }
 
@@ -232,7 +240,10 @@ impl Znode {
             a.ctime = set.ctime.unwrap_or(now);
             changed
         })
-        .vfs()
+        .vfs()?;
+        let now_has = self.attrs.lock().clone();
+        self.log_setattr(&tx, set, &now_has);
+        Ok(())
     }
 
     /// Makes the ACL say what the mode says.
@@ -287,7 +298,14 @@ impl Znode {
             }
             changed
         })
-        .vfs()
+        .vfs()?;
+        if len > 0 {
+            self.log_truncate(&tx, cleared.start, len);
+        }
+        if grows {
+            self.log_size(&tx, range.end);
+        }
+        Ok(())
     }
 
     pub(crate) fn seek_to(&self, what: SeekWhat, offset: u64) -> Result<u64> {
@@ -327,14 +345,6 @@ impl Znode {
         }
         let n = self.write_locked(offset, &mut SliceSource::new(&page[..left]))?;
         if n == left { Ok(()) } else { Err(Error::NoSpace) }
-    }
-
-    /// Durable when it returns: in this build, because the group of its last change is.
-    pub(crate) fn sync(&self, _what: Fsync) -> Result<()> {
-        if self.fs.is_read_only() {
-            return Ok(());
-        }
-        self.fs.wait_synced(self.last_txg())
     }
 
     /// The target of a symbolic link.

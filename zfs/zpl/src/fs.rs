@@ -13,11 +13,11 @@ use ondisk::objset::ObjsetKind;
 use ondisk::{ObjectId, Txg};
 use rt::SpinLock;
 use vfs::{DeviceId, FileSystem, StatFs, TimeSpec, VnodeRef};
-use zfs::bugs::{self, Bug};
 use zfs::dmu::{DmuTx, Objset, TxSpace};
 use zfs::dsl::{DatasetProperties, DatasetSpace};
 use zfs::sa::Sa;
 use zfs::zap::Zap;
+use zfs::zil::SyncMode;
 
 const ZFS_MAGIC: u32 = 0x2fc1_2fc1;
 /// Access times noted in memory before they are written.
@@ -154,6 +154,11 @@ impl ZplFs {
         this.reload_properties()?;
         this.hold(root).map_err(|_| Error::Zfs(zfs::Error::Damaged))?;
         if !is_read_only {
+            if let Some(zil) = this.zil() {
+                let me = Arc::downgrade(&this);
+                zil.set_source(me);
+            }
+            this.replay_log()?;
             this.drain_unlinked()?;
         }
         Ok(this)
@@ -216,11 +221,19 @@ impl ZplFs {
         };
         s.dnode_slots.store(slots, Ordering::Relaxed);
         s.has_xattrs.store(p.xattr != 0, Ordering::Relaxed);
+        if let Some(zil) = self.zil() {
+            zil.set_mode(SyncMode::from_id(p.sync));
+        }
         Ok(())
     }
 
     pub(crate) fn root_object(&self) -> ObjectId {
         self.root
+    }
+
+    /// The dataset's name.
+    pub(crate) fn name(&self) -> String {
+        self.backing.name()
     }
 
     pub(crate) fn this(&self) -> vfs::Result<Arc<Self>> {
@@ -368,15 +381,6 @@ impl ZplFs {
                 log::debug!("access time of object {}: {e}", znode.id());
             }
         }
-    }
-
-    /// Waits until a group is on disk.
-    pub(crate) fn wait_synced(&self, txg: u64) -> vfs::Result<()> {
-        let txgs = self.objset.txgs();
-        if Txg(txg) <= txgs.synced_txg() || bugs::is(Bug::FsyncDoesNotWait) {
-            return Ok(());
-        }
-        txgs.wait_synced(Txg(txg)).vfs()
     }
 
     /// Makes everything durable.

@@ -39,7 +39,7 @@ impl Vnode for Znode {
     }
 
     fn setattr(&self, set: &SetAttr) -> Result<()> {
-        self.set_attributes(set)
+        self.ended(self.set_attributes(set))
     }
 
     fn lookup(&self, name: &[u8]) -> Result<VnodeRef> {
@@ -57,7 +57,7 @@ impl Vnode for Znode {
     }
 
     fn create(&self, name: &[u8], node: NewNode<'_>, perm: u32, cred: Cred) -> Result<VnodeRef> {
-        let made = self.create_entry(name, node, perm, cred)?;
+        let made = self.ended(self.create_entry(name, node, perm, cred))?;
         Ok(made)
     }
 
@@ -67,19 +67,19 @@ impl Vnode for Znode {
     }
 
     fn link(&self, name: &[u8], target: &VnodeRef) -> Result<()> {
-        self.link_entry(name, &own(self, target)?)
+        self.ended(self.link_entry(name, &own(self, target)?))
     }
 
     fn unlink(&self, name: &[u8]) -> Result<()> {
-        self.unlink_entry(name)
+        self.ended(self.unlink_entry(name))
     }
 
     fn rmdir(&self, name: &[u8]) -> Result<()> {
-        self.rmdir_entry(name)
+        self.ended(self.rmdir_entry(name))
     }
 
     fn rename(&self, from: &[u8], to_dir: &VnodeRef, to: &[u8], mode: RenameMode) -> Result<()> {
-        self.rename_entry(from, &own(self, to_dir)?, to, mode)
+        self.ended(self.rename_entry(from, &own(self, to_dir)?, to, mode))
     }
 
     fn readdir(&self, cursor: u64, each: &mut dyn FnMut(DirEntry<'_>) -> bool) -> Result<()> {
@@ -91,19 +91,19 @@ impl Vnode for Znode {
     }
 
     fn write(&self, offset: u64, source: &mut dyn WriteSource) -> Result<usize> {
-        self.write_at(offset, source)
+        self.ended(self.write_at(offset, source))
     }
 
     fn append(&self, source: &mut dyn WriteSource) -> Result<(u64, usize)> {
-        self.append_all(source)
+        self.ended(self.append_all(source))
     }
 
-    fn fsync(&self, _range: Range<u64>, what: Fsync) -> Result<()> {
-        self.sync(what)
+    fn fsync(&self, _range: Range<u64>, _what: Fsync) -> Result<()> {
+        self.sync()
     }
 
     fn fallocate(&self, mode: FallocateMode, range: Range<u64>) -> Result<()> {
-        self.allocate(mode, range)
+        self.ended(self.allocate(mode, range))
     }
 
     fn seek(&self, what: SeekWhat, offset: u64) -> Result<u64> {
@@ -115,7 +115,7 @@ impl Vnode for Znode {
     }
 
     fn write_page(&self, offset: u64, page: &[u8]) -> Result<()> {
-        self.write_mapped(offset, page)
+        self.ended(self.write_mapped(offset, page))
     }
 
     fn readlink(&self) -> Result<Vec<u8>> {
@@ -127,11 +127,11 @@ impl Vnode for Znode {
     }
 
     fn setxattr(&self, name: &[u8], value: &[u8], mode: XattrMode) -> Result<()> {
-        self.set_xattr(name, value, mode)
+        self.ended(self.set_xattr(name, value, mode))
     }
 
     fn removexattr(&self, name: &[u8]) -> Result<()> {
-        self.remove_xattr(name)
+        self.ended(self.remove_xattr(name))
     }
 
     fn listxattr(&self) -> Result<Vec<Vec<u8>>> {

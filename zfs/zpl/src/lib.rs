@@ -1,7 +1,7 @@
 //! ZFS datasets as file systems of the `vfs` crate.
 //!
 //! What it is: znodes, directories, extended attributes, the set of unlinked files; everything POSIX asks of a dataset.
-//! What it is not: objects and transactions (`zfs::dmu`), names and mounts (`vfs`), nor the intent log.
+//! What it is not: objects and transactions (`zfs::dmu`), names and mounts (`vfs`), nor the intent log itself (`zfs::zil`).
 //!
 //! | module | holds |
 //! |---|---|
@@ -17,6 +17,7 @@
 //! | `path` | from an object back to its name |
 //! | [`xattr`] | extended attributes |
 //! | [`acl`] | the ACL that says what the mode says |
+//! | [`log`], [`replay`] | what operations list in the intent log; applying it after a crash |
 //! | [`impl_for_vfs`] | the only place where all this meets `vfs::Vnode` |
 //!
 //! Lock order, outermost first: directory locks (several: in object order), byte ranges, then `DmuTx::begin`, then an
@@ -39,10 +40,12 @@ pub mod error;
 pub mod file;
 pub mod fs;
 mod impl_for_vfs;
+mod log;
 pub mod mount;
 mod path;
 pub mod remove;
 pub mod rename;
+mod replay;
 pub mod table;
 pub mod xattr;
 pub mod znode;

@@ -134,10 +134,15 @@ impl Rename<'_> {
             to_dir.change_entries(&tx, entries, subdirs)?;
         }
         moved(&tx, source, to_dir)?;
-        match target {
-            Some(target) => target.lose_link(&tx),
-            None => Ok(()),
+        if let Some(target) = target {
+            target.lose_link(&tx)?;
         }
+        let mode = RenameMode::Replace;
+        from_dir.fs.log_rename(&tx, (from_dir.id(), from), (to_dir.id(), to), source.id(), mode);
+        if let Some(target) = target {
+            from_dir.fs.forget_gone(target);
+        }
+        Ok(())
     }
 
     fn exchange(self) -> Result<()> {
@@ -154,7 +159,10 @@ impl Rename<'_> {
             to_dir.change_entries(&tx, 0, gained)?;
         }
         moved(&tx, source, to_dir)?;
-        moved(&tx, target, from_dir)
+        moved(&tx, target, from_dir)?;
+        let mode = RenameMode::Exchange;
+        from_dir.fs.log_rename(&tx, (from_dir.id(), from), (to_dir.id(), to), source.id(), mode);
+        Ok(())
     }
 }
 

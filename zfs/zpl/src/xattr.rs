@@ -136,6 +136,8 @@ impl Znode {
             a.ctime = now;
             Changed::CTIME
         })
-        .vfs()
+        .vfs()?;
+        self.log_unsaid(&tx);
+        Ok(())
     }
 }

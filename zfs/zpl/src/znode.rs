@@ -31,6 +31,8 @@ pub struct Znode {
     /// Of a directory: held while its entries change.
     pub(crate) names: Mutex<()>,
     zap: Once<Zap>,
+    /// Tells the object from the one that had its number before.
+    pub(crate) generation: u64,
     /// The newest group that changed it: what fsync waits for.
     last_txg: AtomicU64,
     /// In the unlinked set: to be freed when no one uses it any more.
@@ -52,6 +54,7 @@ impl Znode {
             dnode,
             kind,
             size: AtomicU64::new(attrs.size),
+            generation: attrs.generation,
             attrs: Mutex::new(attrs),
             ranges: RangeLock::new(),
             names: Mutex::new(()),

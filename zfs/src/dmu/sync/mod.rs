@@ -55,6 +55,13 @@ impl Objset {
             self.promised.written(txg);
             return Ok(None);
         }
+        if let Some(zil) = &self.zil {
+            // Waits for devices: not under the lock.
+            let mut header = self.zil_header();
+            if zil.sync(ctx, &mut header)? {
+                self.root.lock().header.zil = header;
+            }
+        }
         let mut accounting = Accounting::new(self, ctx);
         loop {
             let mut list = core::mem::take(&mut self.dirty.lock()[txg.slot()]);

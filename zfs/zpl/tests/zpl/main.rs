@@ -1,6 +1,7 @@
 //! The file system on real pools in memory.
 mod basic;
 mod generic;
+mod log;
 mod pools;
 mod remount;
 mod unlinked;

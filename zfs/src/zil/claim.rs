@@ -1,0 +1,132 @@
+//! Claiming logs at import: what they occupy becomes allocated, before anything else is.
+//!
+//! Blocks of groups that are on disk are allocated by the space maps already; those of later groups, which were lost with
+//! the crash, are free there. Claiming follows each chain to its end, the block that was allocated for the next
+//! commit included, and notes how far it came: replay goes no further, even if a device that was missing now comes back
+//! with more.
+use super::chain::{self, ChainVisitor, Step, number_of};
+use super::{Result, Zil, ZilHeader, ZilHeaderFlags};
+use crate::Error;
+use crate::vdev::Priority;
+use crate::zio::Storage;
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+use ondisk::zil::{RecordHead, RecordKind};
+use ondisk::{BlkPtr, Bookmark, Txg};
+
+/// Claims along a chain.
+struct Claimer<'a> {
+    storage: &'a Storage,
+    objset: u64,
+    /// The newest group on disk.
+    synced: Txg,
+    /// The group that claims.
+    first: Txg,
+    seen: BTreeSet<(u32, u64)>,
+    blocks: Vec<BlkPtr>,
+    nr_records: u64,
+    nr_chain_blocks: u64,
+    last_block: u64,
+    last_record: u64,
+}
+
+impl Claimer<'_> {
+    /// Claims a block of a lost group. False when its space is somebody's: then it is none of this log.
+    fn claim(&mut self, bp: &BlkPtr) -> bool {
+        let dva = bp.dva(0);
+        if bp.birth() <= self.synced || !self.seen.insert((dva.vdev, dva.offset)) {
+            return true;
+        }
+        self.storage.claim(bp, self.first).is_ok()
+    }
+}
+
+impl ChainVisitor for Claimer<'_> {
+    fn block(&mut self, bp: &BlkPtr) -> Result<Step> {
+        if !self.claim(bp) {
+            return Ok(Step::Stop);
+        }
+        self.blocks.push(*bp);
+        self.nr_chain_blocks += 1;
+        self.last_block = number_of(bp);
+        Ok(Step::On)
+    }
+
+    fn record(&mut self, head: &RecordHead, bytes: &[u8]) -> Result<Step> {
+        if head.kind == RecordKind::CloneRange && head.txg > self.synced {
+            return Err(Error::Unsupported);
+        }
+        if let Some(bp) = chain::indirect(head, bytes).filter(|bp| bp.birth() > self.synced) {
+            // A pointer to data that never reached the disk: the crash came before the record was acknowledged.
+            let bookmark =
+                Bookmark { objset: self.objset, level: Bookmark::LEVEL_ZIL, ..Bookmark::default() };
+            let is_there = self.storage.read_uncached(&bp, bookmark, Priority::SyncRead).is_ok();
+            if !is_there || !self.claim(&bp) {
+                return Ok(Step::Stop);
+            }
+            self.blocks.push(bp);
+        }
+        self.nr_records += 1;
+        self.last_record = head.seq;
+        Ok(Step::On)
+    }
+}
+
+impl Zil {
+    /// Claims the log that `header` leads to, in the first group after import. Nothing has been allocated yet.
+    ///
+    /// # Errors
+    /// `Unsupported` for a log with records this build cannot replay.
+    pub(crate) fn claim(&self, header: &ZilHeader, synced: Txg, first: Txg) -> Result<()> {
+        if header.claim_txg != Txg::ZERO || header.log.is_hole() {
+            return Ok(());
+        }
+        let mut claimer = Claimer {
+            storage: &self.storage,
+            objset: self.objset,
+            synced,
+            first,
+            seen: BTreeSet::new(),
+            blocks: Vec::new(),
+            nr_records: 0,
+            nr_chain_blocks: 0,
+            last_block: 0,
+            last_record: 0,
+        };
+        chain::walk(&self.storage, header, self.objset, &mut claimer)?;
+        let has_work = claimer.nr_records > 0;
+        let mut claimed = self.claimed.lock();
+        if !has_work {
+            claimed.header = None;
+            claimed.destroy = Some((first, claimer.blocks));
+            return Ok(());
+        }
+        claimed.destroy = None;
+        claimed.header = Some((
+            first,
+            ZilHeader {
+                claim_txg: first,
+                claim_blk_seq: claimer.last_block,
+                claim_lr_seq: claimer.last_record,
+                flags: ZilHeaderFlags::REPLAY_NEEDED | ZilHeaderFlags::CLAIM_LR_SEQ_VALID,
+                ..*header
+            },
+        ));
+        Ok(())
+    }
+}
+
+/// Whether a log has records newer than `synced` that this build cannot replay.
+pub(crate) fn has_unknown_records(storage: &Storage, header: &ZilHeader, objset: u64, synced: Txg) -> bool {
+    struct Look(Txg, bool);
+    impl ChainVisitor for Look {
+        fn record(&mut self, head: &RecordHead, _bytes: &[u8]) -> Result<Step> {
+            self.1 |= head.kind == RecordKind::CloneRange && head.txg > self.0;
+            Ok(if self.1 { Step::Stop } else { Step::On })
+        }
+    }
+    let mut look = Look(synced, false);
+    // The visitor never fails.
+    let _ = chain::walk(storage, header, objset, &mut look);
+    look.1
+}

@@ -1,0 +1,262 @@
+//! Making listed changes durable: leader and followers, allocating and writing.
+use super::itx::{Change, Itx};
+use super::pack::{self, PackedBlock};
+use super::{Error, Lwb, LwbState, MAX_BLOCK, Result, SIZES, SyncMode, Zil};
+use crate::txg::TxgHold;
+use abd::AbdMut;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
+use ondisk::zil::{CHAIN_SIZE, RawChain, ZILOG2_CHECKSUM_UNIT};
+use ondisk::{BlkPtr, Digest, Txg};
+use zerocopy::{FromBytes, IntoBytes};
+
+/// More than this in one commit is written once, with its group, rather than twice.
+const BATCH_MAX: usize = 4 << 20;
+
+/// Blocks on their way, and where.
+struct Issued {
+    txg: Txg,
+    writes: Vec<(BlkPtr, abd::Abd)>,
+    nr: usize,
+}
+
+impl Zil {
+    /// Blocks until what was listed for `object` before the call (0: for everything), and every change of names, is
+    /// durable. The caller holds no transaction and no lock that a reader of file content takes.
+    ///
+    /// # Errors
+    /// `Suspended`: it is not durable and may never be.
+    pub fn commit(&self, object: u64) -> Result<()> {
+        if self.mode() == SyncMode::Disabled {
+            return Ok(());
+        }
+        if self.txgs.is_suspended() {
+            return self.txgs.wait_synced(self.txgs.open_txg());
+        }
+        self.counters.commits.fetch_add(1, Ordering::Relaxed);
+        match object {
+            0 => self.itxs.order_all(self.unsynced()),
+            object => self.itxs.order(self.unsynced(), object),
+        }
+        let mine = {
+            let mut queue = self.queue.lock();
+            queue.requested += 1;
+            queue.requested
+        };
+        // A request is done when a leader that took the lists after it has finished, whoever that was.
+        loop {
+            enum Role {
+                Done,
+                Leader(u64),
+            }
+            let role = self.queue_changed_wait(|queue| {
+                if queue.done >= mine {
+                    return Some(Role::Done);
+                }
+                if queue.has_leader {
+                    return None;
+                }
+                queue.has_leader = true;
+                Some(Role::Leader(queue.requested))
+            });
+            match role {
+                Role::Done => return Ok(()),
+                Role::Leader(upto) => {
+                    let result = self.write_listed();
+                    {
+                        let mut queue = self.queue.lock();
+                        queue.has_leader = false;
+                        if result.is_ok() {
+                            queue.done = queue.done.max(upto);
+                        }
+                    }
+                    self.queue_changed.wake_all();
+                    result?;
+                }
+            }
+        }
+    }
+
+    fn queue_changed_wait<R>(&self, mut ready: impl FnMut(&mut super::Queue) -> Option<R>) -> R {
+        if let Some(now) = ready(&mut self.queue.lock()) {
+            return now;
+        }
+        self.queue_changed.wait("log commit", || ready(&mut self.queue.lock()))
+    }
+
+    /// The leader's part: everything that has its place in the list becomes durable.
+    fn write_listed(&self) -> Result<()> {
+        let batch = self.itxs.take(self.unsynced());
+        if batch.is_empty() {
+            return Ok(());
+        }
+        if self.try_log(&batch) {
+            return Ok(());
+        }
+        // Whatever was taken belongs to the open group or one before it.
+        self.counters.group_waits.fetch_add(1, Ordering::Relaxed);
+        let open = self.txgs.open_txg();
+        let result = self.txgs.wait_synced(open);
+        if result.is_err() {
+            // What was taken is in no list any more: whoever asks again, when the pool goes on, waits for its group.
+            self.itxs.add(open, Change::Wait);
+        }
+        result
+    }
+
+    /// Logs a batch; false when that is not possible or not sensible.
+    fn try_log(&self, batch: &[Itx]) -> bool {
+        let needs_group = batch.iter().any(|itx| itx.change == Change::Wait);
+        if needs_group || pack::estimate(batch) > BATCH_MAX {
+            return false;
+        }
+        let (first_size, seq) = {
+            let mut chain = self.chain.lock();
+            match chain.lwbs.back() {
+                Some(open) if !chain.is_broken && open.state == LwbState::Open => {
+                    (open.bp.psize() as usize, chain.seq)
+                }
+                _ => {
+                    chain.is_wanted = true;
+                    return false;
+                }
+            }
+        };
+        let source = self.source.lock().as_ref().and_then(alloc::sync::Weak::upgrade);
+        let Ok((blocks, seq)) = pack::pack(batch, source.as_deref(), first_size, seq) else {
+            return false;
+        };
+        if blocks.is_empty() {
+            return true;
+        }
+        self.chain.lock().seq = seq;
+        let Some(issued) = self.issue(blocks) else { return false };
+        let result = self.storage.write_log(issued.writes);
+        self.note_landed(issued.txg, issued.nr, result.is_ok());
+        result.is_ok() && !self.txgs.is_suspended()
+    }
+
+    /// Gives packed blocks their places, links them, and counts them in the open group. `None` when there is no room.
+    fn issue(&self, blocks: Vec<PackedBlock>) -> Option<Issued> {
+        let hold = self.txgs.hold_open();
+        let Some(next) = self.allocate_next(&hold, &blocks) else { return None };
+        let txg = hold.txg();
+        let nr = blocks.len();
+        let mut writes = Vec::with_capacity(nr);
+        {
+            let mut chain = self.chain.lock();
+            let Some(open) = chain.lwbs.back().map(|lwb| lwb.bp).filter(|_| !chain.is_broken) else {
+                drop(chain);
+                next.iter().for_each(|bp| self.storage.unallocate_log(bp, txg));
+                return None;
+            };
+            let mut bp = open;
+            let total = blocks.iter().map(|b| b.bytes.len() - CHAIN_SIZE).sum();
+            for (block, mut next) in blocks.into_iter().zip(next) {
+                next.set_digest(next_digest(bp.digest()));
+                if let Some(lwb) = chain.lwbs.back_mut() {
+                    (lwb.state, lwb.max_txg) = (LwbState::InFlight, block.max_txg);
+                }
+                chain.lwbs.push_back(Lwb {
+                    bp: next,
+                    state: LwbState::Open,
+                    alloc_txg: txg,
+                    max_txg: Txg::ZERO,
+                });
+                writes.push((bp, block, next));
+                bp = next;
+            }
+            chain.note_size(total);
+        }
+        // From here on the group's sync waits for us, and we for nothing but the device.
+        self.in_flight[txg.slot()].fetch_add(1, Ordering::SeqCst);
+        self.is_dirty[txg.slot()].store(true, Ordering::Release);
+        drop(hold);
+        let mut bytes = 0;
+        let sealed: Result<Vec<_>> = writes
+            .into_iter()
+            .map(|(bp, block, next)| {
+                let data = seal(block.bytes, &bp, &next)?;
+                bytes += data.len() as u64;
+                Ok((bp, data))
+            })
+            .collect();
+        let Ok(writes) = sealed else {
+            self.note_landed(txg, nr, false);
+            return None;
+        };
+        self.counters.blocks.fetch_add(nr as u64, Ordering::Relaxed);
+        self.counters.bytes.fetch_add(bytes, Ordering::Relaxed);
+        Some(Issued { txg, writes, nr })
+    }
+
+    /// The blocks after each of `blocks`, in the held group: the next of the batch, and the one for the next commit.
+    fn allocate_next(&self, hold: &TxgHold, blocks: &[PackedBlock]) -> Option<Vec<BlkPtr>> {
+        if !self.has_room() {
+            return None;
+        }
+        let guess = self.chain.lock().guess();
+        let sizes = blocks.iter().skip(1).map(|b| b.size).chain([guess]);
+        let mut next: Vec<BlkPtr> = Vec::with_capacity(blocks.len());
+        for size in sizes {
+            match self.storage.allocate_log(size as u32, hold.txg(), self.objset) {
+                Ok((bp, _)) => next.push(bp),
+                Err(_) => {
+                    next.iter().for_each(|bp| self.storage.unallocate_log(bp, hold.txg()));
+                    return None;
+                }
+            }
+        }
+        Some(next)
+    }
+
+    /// The blocks in flight (one commit's, since there is one leader) are durable, or the chain is broken.
+    fn note_landed(&self, txg: Txg, nr: usize, is_durable: bool) {
+        {
+            let mut chain = self.chain.lock();
+            if is_durable {
+                let in_flight = chain.lwbs.iter_mut().filter(|lwb| lwb.state == LwbState::InFlight);
+                in_flight.take(nr).for_each(|lwb| lwb.state = LwbState::Done);
+            } else {
+                chain.is_broken = true;
+            }
+        }
+        let left: &AtomicU64 = &self.in_flight[txg.slot()];
+        left.fetch_sub(1, Ordering::SeqCst);
+        self.landed.wake_all();
+    }
+}
+
+impl super::Chain {
+    fn note_size(&mut self, bytes: usize) {
+        if self.sizes.len() >= SIZES {
+            self.sizes.pop_front();
+        }
+        self.sizes.push_back(bytes);
+    }
+
+    /// Bytes for the next block: what the largest recent commit would have needed.
+    pub(super) fn guess(&self) -> usize {
+        const FIRST: usize = 16 << 10;
+        let largest = self.sizes.iter().max().map_or(FIRST, |n| pack::block_size_for(*n));
+        largest.min(MAX_BLOCK)
+    }
+}
+
+/// The words of the block after one.
+fn next_digest(digest: Digest) -> Digest {
+    let [a, b, objset, number] = digest.0;
+    Digest([a, b, objset, number.wrapping_add(1)])
+}
+
+/// A block's bytes with its head, filled up to the unit of its checksum.
+fn seal(mut bytes: Vec<u8>, bp: &BlkPtr, next: &BlkPtr) -> Result<abd::Abd> {
+    let used = bytes.len();
+    let len = used.next_multiple_of(ZILOG2_CHECKSUM_UNIT).min(bp.psize() as usize);
+    bytes.resize(len, 0);
+    let (head, _) = RawChain::mut_from_prefix(&mut bytes).map_err(|_| Error::Invalid)?;
+    head.next = next.to_raw();
+    head.used = (used as u64).into();
+    codec::embedded::seal_log(&mut bytes, &bp.digest()).map_err(|_| Error::Invalid)?;
+    Ok(AbdMut::copy_from(bytes.as_bytes()).freeze())
+}
