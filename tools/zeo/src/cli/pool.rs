@@ -13,6 +13,10 @@ pub struct Pool {
 /// Commands on pools. IMAGE is a file or block device, or several joined by commas when the pool spans them.
 #[derive(Debug, Subcommand)]
 pub enum PoolCommand {
+    /// Add vdevs or spares to a pool.
+    Add(Add),
+    /// Make a device a mirror, or a mirror wider.
+    Attach(Bring),
     /// Forget errors of a device, or of all, and bring back what they missed.
     Clear {
         /// The image.
@@ -22,6 +26,13 @@ pub enum PoolCommand {
     },
     /// Make a pool on files or block devices.
     Create(Create),
+    /// Take a device out of its mirror, or end its replacement.
+    Detach {
+        /// The image.
+        image: String,
+        /// The device: its path, the last part of it, or its guid.
+        device: String,
+    },
     /// Show what opening a pool came upon.
     Events {
         /// The image.
@@ -57,6 +68,32 @@ pub enum PoolCommand {
         #[arg(short, long)]
         verbose: bool,
     },
+    /// Stop using devices.
+    Offline {
+        /// The image.
+        image: String,
+        /// The devices.
+        #[arg(required = true)]
+        devices: Vec<String>,
+    },
+    /// Use devices again that were taken offline, and bring them up to date.
+    Online {
+        /// The image.
+        image: String,
+        /// The devices.
+        #[arg(required = true)]
+        devices: Vec<String>,
+    },
+    /// Take spares or log devices out of a pool.
+    Remove {
+        /// The image.
+        image: String,
+        /// The devices, or top-level vdevs as mirror-1.
+        #[arg(required = true)]
+        devices: Vec<String>,
+    },
+    /// Put a device in the place of another.
+    Replace(Bring),
     /// Bring devices up to date that missed writes.
     Resilver {
         /// The image.
@@ -81,6 +118,45 @@ pub enum PoolCommand {
         #[arg(short, long)]
         verbose: bool,
     },
+}
+
+/// `zeo pool add`
+#[derive(Debug, Args)]
+pub struct Add {
+    /// Use devices that hold a pool already, and vdevs of other redundancy than the pool's.
+    #[arg(short, long)]
+    pub force: bool,
+    /// A property of the new vdevs: ashift.
+    #[arg(short = 'o', value_name = "NAME=VALUE")]
+    pub properties: Vec<String>,
+    /// Make files that do not exist, sparse, of this size.
+    #[arg(long)]
+    pub size: Option<Size>,
+    /// The image.
+    pub image: String,
+    /// Files and block devices, as for create.
+    #[arg(required = true, value_name = "VDEV")]
+    pub vdevs: Vec<String>,
+}
+
+/// `zeo pool attach`, `zeo pool replace`
+#[derive(Debug, Args)]
+pub struct Bring {
+    /// Use a device that holds a pool already.
+    #[arg(short, long)]
+    pub force: bool,
+    /// Make the new file, if it does not exist, sparse, of this size; that of the old one otherwise.
+    #[arg(long)]
+    pub size: Option<Size>,
+    /// Do not wait until the new device is up to date: that goes on when the pool is opened the next time.
+    #[arg(long)]
+    pub later: bool,
+    /// The image.
+    pub image: String,
+    /// The device that is there: its path, the last part of it, or its guid.
+    pub device: String,
+    /// The new file or block device.
+    pub new: String,
 }
 
 /// `zeo pool scrub`

@@ -9,6 +9,7 @@ mod properties;
 mod scrub;
 mod status;
 mod text;
+mod vdev;
 
 use crate::cli::pool::PoolCommand;
 use crate::report::Mode;
@@ -21,13 +22,20 @@ use anyhow::Result;
 pub fn run(command: PoolCommand, mode: Mode) -> Result<u8> {
     match command {
         PoolCommand::Clear { image, device } => mend::clear(&image, device.as_deref(), mode)?,
+        PoolCommand::Add(args) => vdev::add(&args)?,
+        PoolCommand::Attach(args) => vdev::attach(&args, mode)?,
         PoolCommand::Create(args) => create::run(&args)?,
+        PoolCommand::Detach { image, device } => vdev::detach(&image, &device)?,
         PoolCommand::Events { image } => events::run(&image, mode)?,
         PoolCommand::Get { image } => properties::get(&image, mode)?,
         PoolCommand::History { image, internal } => history::run(&image, internal, mode)?,
         PoolCommand::Iostat { image, verbose } => iostat::run(&image, verbose, mode)?,
         PoolCommand::List { images, verbose } => list::run(&images, verbose, mode)?,
         PoolCommand::Resilver { image } => mend::resilver(&image, mode)?,
+        PoolCommand::Offline { image, devices } => vdev::offline(&image, &devices)?,
+        PoolCommand::Online { image, devices } => vdev::online(&image, &devices, mode)?,
+        PoolCommand::Remove { image, devices } => vdev::remove(&image, &devices)?,
+        PoolCommand::Replace(args) => vdev::replace(&args, mode)?,
         PoolCommand::Scrub(args) => return scrub::run(&args, mode),
         PoolCommand::Set { setting, image } => properties::set(&setting, &image)?,
         PoolCommand::Status { images, verbose } => status::run(&images, verbose, mode)?,

@@ -96,6 +96,6 @@ fn spec(args: &Create) -> Result<PoolSpec> {
 }
 
 /// `NAME=VALUE`
-fn split(text: &str) -> Result<(&str, &str)> {
+pub fn split(text: &str) -> Result<(&str, &str)> {
     text.split_once('=').ok_or_else(|| anyhow!("'{text}' is not NAME=VALUE"))
 }
