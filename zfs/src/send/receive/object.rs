@@ -11,7 +11,7 @@ use crate::send::dump::ResumePoint;
 use crate::{Error, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use ondisk::dnode::BONUS_MAX_OLD;
+use ondisk::dnode::{BONUS_MAX_OLD, DNODE_SIZE};
 use ondisk::sa::{SA_MAGIC, SaHeader};
 use ondisk::stream::{BeginFlags, ObjectRecord, RecordFlags};
 use ondisk::{DmuType, ObjectId};
@@ -109,6 +109,9 @@ impl Applier {
             && (fate == Fate::Emptied || (grows && dnode.max_blkid() == 0))
         {
             dnode.set_block_size(&tx, record.block_size, 0).map_err(damaged_if_too_large)?;
+        } else if !dnode.block_size().is_power_of_two() && dnode.block_size() != record.block_size {
+            // Blocks of an odd size are alone; this one must be able to have others.
+            dnode.set_block_size(&tx, dnode.block_size().next_power_of_two(), 0)?;
         }
         if dnode.kind() != record.kind {
             dnode.set_kind(&tx, record.kind)?;
@@ -161,7 +164,8 @@ fn nr_blkptr(record: &ObjectRecord) -> u8 {
     if record.bonus_kind == DmuType::SA {
         return 1;
     }
-    let spare = BONUS_MAX_OLD.saturating_sub(record.bonus_len.into());
+    let room = BONUS_MAX_OLD + (usize::from(record.slots) - 1) * DNODE_SIZE;
+    let spare = room.saturating_sub(record.bonus_len.into());
     (1 + (spare >> ondisk::blkptr::BLKPTR_SHIFT)).min(usize::from(ondisk::dnode::DNODE_BLKPTRS_MAX)) as u8
 }
 
