@@ -70,6 +70,7 @@ impl Spa {
     pub fn export(&self) -> Result<()> {
         let _admin = self.admin.lock();
         self.scan().stop();
+        self.beat.stop();
         let result = match self.check_writable() {
             Ok(()) => self.write_exported(),
             Err(Error::ReadOnly) => Ok(()),

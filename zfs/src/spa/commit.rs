@@ -6,7 +6,7 @@ use crate::{Error, Result};
 use abd::Abd;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use ondisk::uberblock::{Mmp, Uberblock};
+use ondisk::uberblock::Uberblock;
 use ondisk::{BlkPtr, Txg};
 
 /// Top-level vdevs that get an uberblock when the configuration has not changed.
@@ -39,7 +39,7 @@ impl Spa {
             timestamp: self.env.time(),
             rootbp,
             software_version: ondisk::SPA_VERSION_FEATURES,
-            mmp: Some(Mmp::default()),
+            mmp: Some(self.mmp_fields()?),
             checkpoint_txg: Txg::ZERO,
             raidz_reflow: 0,
         };
@@ -91,7 +91,7 @@ impl Spa {
             let offsets = leaf.label_offsets();
             offsets
                 .iter()
-                .map(|at| label::uberblock_part(uberblock, ashift, self.is_multihost, *at))
+                .map(|at| label::uberblock_part(uberblock, ashift, self.is_multihost(), *at))
                 .collect()
         })?;
         if good.is_empty() { Err(Error::Io) } else { Ok(()) }

@@ -171,7 +171,8 @@ impl Spa {
         Ok(Arc::new(Self {
             guid,
             version: SPA_VERSION_FEATURES,
-            is_multihost: false,
+            multihost: super::Multihost::default(),
+            beat: super::mmp::Beat::default(),
             enabled: features.to_vec(),
             hostid: spec.hostid,
             hostname: spec.hostname.clone(),

@@ -10,6 +10,7 @@ use super::create::{because, format_of};
 use super::environment::Environment;
 use super::feature::{Support, support};
 use super::label::{self, DeviceLabels};
+use super::mmp;
 use super::mos::Mos;
 use super::mos_hooks::MosHooks;
 use super::spec::{ImportOptions, PoolName};
@@ -82,6 +83,12 @@ impl Spa {
         check_state(&found.config, options)?;
         check_label_features(&found.config, &events)?;
         let choice = choose_uberblock(&found, options)?;
+        let look = || {
+            let labels: Vec<DeviceLabels> =
+                found.candidates.iter().filter_map(|c| label::read(&c.device).ok()).collect();
+            mmp::newest(labels.iter()).ok_or(Error::NoUberblock)
+        };
+        mmp::watch(&found.config, &choice.uberblock, options, &look)?;
         let trusted = read_trusted_config(&found, &choice.uberblock, &events)?;
         let spa = open(&found, trusted, &choice, options, events)?;
         spa.load_spares(&spares_of(&found))?;
@@ -96,6 +103,7 @@ impl Spa {
                 spa.stop();
             }
             started?;
+            spa.start_beat();
             spa.destroy_interrupted()?;
             crate::scan::Scan::start(&spa);
         } else {
@@ -429,7 +437,8 @@ fn open(
     Ok(Arc::new(Spa {
         guid: trusted.get_u64("pool_guid").ok_or(Error::Damaged)?,
         version: uberblock.version,
-        is_multihost: false,
+        multihost: options.multihost,
+        beat: super::mmp::Beat::default(),
         enabled: enabled.iter().filter_map(|info| info.known).collect(),
         hostid: options.hostid,
         hostname: options.hostname.clone(),
@@ -525,11 +534,6 @@ fn reason_in_mos(mos: &Mos, events: &EventLog, uberblock: &Uberblock) -> Result<
     }
     if mos.directory_entry(names::REMOVING)?.is_some_and(|o| !o.is_none()) {
         return Ok(because("a device is being removed"));
-    }
-    if let Some(props) = mos.directory_entry(names::PROPS)?.and_then(ObjectId::non_zero)
-        && mos.zap_lookup(props, "multihost")?.is_some_and(|on| on != 0)
-    {
-        return Ok(because("multihost protection is on, which this build does not keep up"));
     }
     if let Some(bptree) = mos.directory_entry(names::BPTREE_OBJ)?
         && !bptree.is_none()

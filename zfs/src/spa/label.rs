@@ -154,6 +154,15 @@ pub(crate) fn uberblock_part(
 ) -> Result<(u64, Abd)> {
     let txg = if bugs::is(Bug::OneUberblockSlot) { Txg(1) } else { uberblock.txg };
     let slot = format::slot_of_txg(txg, ashift.into(), is_multihost);
+    in_slot(uberblock, ashift, slot, label)
+}
+
+/// The last slot, which multihost protection has to itself.
+pub(crate) fn sign_part(uberblock: &Uberblock, ashift: u8, label: u64) -> Result<(u64, Abd)> {
+    in_slot(uberblock, ashift, format::slot_count(ashift.into()) - 1, label)
+}
+
+fn in_slot(uberblock: &Uberblock, ashift: u8, slot: u64, label: u64) -> Result<(u64, Abd)> {
     let offset = label + format::slot_offset(slot, ashift.into()).ok_or(Error::Invalid)?;
     let mut bytes = vec![0; format::slot_size(ashift.into())];
     bytes[..UBERBLOCK_SIZE].copy_from_slice(uberblock.to_raw().as_bytes());

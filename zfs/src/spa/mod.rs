@@ -38,6 +38,7 @@ mod holds;
 mod import;
 pub mod info;
 mod label;
+mod mmp;
 pub(crate) mod mos;
 mod mos_hooks;
 mod new_vdev;
@@ -59,6 +60,7 @@ mod vdev_info;
 pub use feature::{Compatibility, FeatureInfo, Support};
 pub use holds::BookmarkInfo;
 pub use info::{HistoryRecord, LabelSummary, PoolProperties, PoolSpace, VdevInfo};
+pub use mmp::Multihost;
 pub use numbers::PoolNumber;
 pub use ondisk::feature::Feature;
 pub use ondisk::label::PoolState;
@@ -105,7 +107,8 @@ pub struct Spa {
     /// Top-level facts of the configuration that never change.
     guid: u64,
     version: u64,
-    is_multihost: bool,
+    multihost: Multihost,
+    beat: mmp::Beat,
     /// Features that are enabled; this build enables none on a pool that exists.
     enabled: Vec<Feature>,
     hostid: u64,

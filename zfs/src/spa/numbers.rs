@@ -80,6 +80,10 @@ impl Spa {
         let text =
             usize::try_from(value).ok().and_then(|v| property.values().get(v)).ok_or(Error::Invalid)?;
         self.check_writable()?;
+        if property == PoolNumber::MultiHost && value != 0 && self.hostid == 0 {
+            log::error!("zfs: multihost protection needs a host id");
+            return Err(Error::Invalid);
+        }
         let command = format!("zpool set {}={text} {}", property.name(), self.mos().pool_name());
         self.run_task(When::AfterDatasets, move |spa, _, tx| {
             let props = match spa.pool_props()? {
@@ -93,6 +97,8 @@ impl Spa {
             spa.mos.zap_update(tx, props, property.name(), value)?;
             spa.numbers.lock()[property.index()] = Some(value);
             spa.note(tx, &command)
-        })
+        })?;
+        self.start_beat();
+        Ok(())
     }
 }

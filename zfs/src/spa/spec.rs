@@ -172,6 +172,8 @@ pub struct ImportOptions {
     pub hostid: u64,
     /// Host name to write.
     pub hostname: String,
+    /// How a pool with multihost protection shows that it is open.
+    pub multihost: super::Multihost,
     /// Memory.
     pub memory: MemoryLimits,
     /// Same input, same bytes.

@@ -92,6 +92,7 @@ impl Spa {
         self.state.lock().is_closed = true;
         self.txgs.stop();
         self.suspension.wake_all();
+        self.beat.stop();
         self.scan().stop();
         let thread = self.thread.lock().take();
         if let Some(thread) = thread {
