@@ -139,7 +139,7 @@ impl Zil {
     /// Gives packed blocks their places, links them, and counts them in the open group. `None` when there is no room.
     fn issue(&self, blocks: Vec<PackedBlock>) -> Option<Issued> {
         let hold = self.txgs.hold_open();
-        let Some(next) = self.allocate_next(&hold, &blocks) else { return None };
+        let next = self.allocate_next(&hold, &blocks)?;
         let txg = hold.txg();
         let nr = blocks.len();
         let mut writes = Vec::with_capacity(nr);

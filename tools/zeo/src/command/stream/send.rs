@@ -159,9 +159,9 @@ fn tell(parts: &[SendPart], args: &Send, mode: Mode) -> Result<()> {
     };
     // With the stream on standard output, words go elsewhere.
     if args.dryrun {
-        print!("{text}")
+        print!("{text}");
     } else {
-        eprint!("{text}")
+        eprint!("{text}");
     }
     Ok(())
 }
