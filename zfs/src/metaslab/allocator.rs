@@ -10,7 +10,7 @@
 //!
 //! Locks, in this order: an allocator's turn, a group's order, a metaslab. Nothing is read or written under them.
 use super::group::{ALIQUOT, Group, Request};
-use super::log::UnflushedLogs;
+use super::log_write::Logs;
 use super::metaslab::Weight;
 use super::pool::{NR_CLASSES, SpaceClass};
 use crate::vdev::TopInfo;
@@ -26,6 +26,7 @@ use smallvec::SmallVec;
 
 const RANK_TURN: u16 = 830;
 const RANK_DIRTY: u16 = 845;
+const RANK_LOGS: u16 = 846;
 
 /// Blocks of a file within this many of each other use the same allocator.
 const BLOCKS_PER_ALLOCATOR_SHIFT: u32 = 12;
@@ -55,6 +56,8 @@ pub(crate) struct Allocator {
     /// Metaslabs with space on its way to being allocatable.
     pub waiting: Mutex<BTreeSet<MsId>, RANK_DIRTY>,
     pub(super) deferred: AtomicU64,
+    /// Only the sync thread's.
+    pub(super) logs: Mutex<Logs, RANK_LOGS>,
 }
 
 impl Allocator {
@@ -67,6 +70,7 @@ impl Allocator {
             dirty: Mutex::default(),
             waiting: Mutex::default(),
             deferred: AtomicU64::new(0),
+            logs: Mutex::default(),
         }
     }
 
@@ -119,6 +123,7 @@ impl Allocator {
         }
         let info = TopInfo { is_absent: true, is_excluded: true, ..old.info };
         let mut all: Vec<Arc<Group>> = self.groups().iter().cloned().collect();
+        self.forget_behind(id);
         all[id as usize] = Arc::new(Group::new(info));
         *self.groups.lock() = all.into();
         Ok(())
@@ -240,15 +245,6 @@ impl Allocator {
     /// Notes what a loaded metaslab offers.
     pub(crate) fn loaded(group: &Group, id: u32, weight: Weight) {
         group.set_weight(id, weight);
-    }
-
-    /// Corrects the allocated bytes by what the logs say that the space maps do not yet.
-    pub(crate) fn apply_logs(&self, logs: &UnflushedLogs) {
-        for group in self.groups().iter() {
-            let (allocated, freed) = logs.sums(group.info.id);
-            group.allocated.fetch_add(allocated, Ordering::Relaxed);
-            group.allocated.fetch_sub(freed, Ordering::Relaxed);
-        }
     }
 
     /// The metaslab a place lies in.

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use core::cmp::Reverse;
 use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use ondisk::blkptr::DVAS_PER_BP;
-use ondisk::{Dva, Txg};
+use ondisk::{Dva, ObjectId, Txg};
 use rt::Mutex;
 use smallvec::SmallVec;
 
@@ -34,6 +34,9 @@ pub(crate) struct Group {
     pub metaslabs: Vec<Metaslab>,
     /// MOS object with the numbers of the space maps, 0 when there is none yet.
     pub array: AtomicU64,
+    /// MOS object with the groups from which logs matter to each metaslab, 0 when there is none yet.
+    pub unflushed_array: AtomicU64,
+    top_zap: AtomicU64,
     order: Mutex<Order, RANK_ORDER>,
     pub(super) allocated: AtomicU64,
     /// Of those, in the metaslab kept for logs.
@@ -79,6 +82,8 @@ impl Group {
             info,
             metaslabs,
             array: AtomicU64::new(info.metaslab_array.0),
+            unflushed_array: AtomicU64::new(0),
+            top_zap: AtomicU64::new(info.top_zap.0),
             order: Mutex::new(order),
             allocated: AtomicU64::new(0),
             log_allocated: AtomicU64::new(0),
@@ -90,6 +95,15 @@ impl Group {
 
     pub(crate) fn size(&self) -> u64 {
         (self.metaslabs.len() as u64) << self.info.metaslab_shift
+    }
+
+    /// The vdev's ZAP, 0 while it has none.
+    pub(crate) fn top_zap(&self) -> ObjectId {
+        ObjectId(self.top_zap.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_top_zap(&self, zap: ObjectId) {
+        self.top_zap.store(zap.0, Ordering::Relaxed);
     }
 
     /// Nothing new may be put here.

@@ -5,11 +5,13 @@
 //! figures.
 use super::allocator::{Allocator, load_empty};
 use super::group::Group;
-use super::log::UnflushedLogs;
+use super::log::{LogIndex, UnflushedLogs};
+use super::log_write::Log;
 use super::metaslab::MapObject;
 use super::range_tree::RangeTree;
 use super::space_map::replay;
 use super::store::MosStore;
+use super::unflushed::Unflushed;
 use crate::{Error, Result};
 use core::sync::atomic::Ordering;
 use ondisk::ObjectId;
@@ -34,25 +36,40 @@ impl Allocator {
     ///
     /// # Errors
     /// `Damaged` when a map contradicts itself or its header; what reading gives.
-    pub(crate) fn load(&self, mos: &dyn MosStore, is_read_only: bool) -> Result<()> {
+    pub(crate) fn load(&self, mos: &dyn MosStore, index: &LogIndex, is_read_only: bool) -> Result<()> {
+        let logs = UnflushedLogs::read(mos, index)?;
         for group in self.groups().iter() {
             let mut allocated = 0u64;
+            let vdev = group.info.id;
+            let array = index.vdevs.get(&vdev).map_or(0, |v| v.array.0);
+            group.unflushed_array.store(array, Ordering::Relaxed);
             for id in 0..group.metaslabs.len() as u32 {
                 let map = read_header(mos, group, id)?;
                 let bytes = u64::try_from(map.phys.alloc).map_err(|_| Error::Damaged)?;
                 if bytes > group.metaslabs[id as usize].extent.size {
                     return Err(Error::Damaged);
                 }
-                allocated += bytes;
                 group.metaslabs[id as usize].state.lock().map = map;
+                let unflushed = if is_read_only {
+                    logs.unflushed(vdev, id)?
+                } else {
+                    load_one(mos, group, id, &map, &logs)?
+                };
+                let (more, less) = (unflushed.allocs.bytes(), unflushed.frees.bytes());
+                allocated += (bytes + more).checked_sub(less).ok_or(Error::Damaged)?;
                 if !is_read_only {
-                    load_one(mos, group, id, &map)?;
+                    self.logs.lock().note(unflushed.since, (vdev, id), unflushed.nr_ranges());
+                    group.metaslabs[id as usize].state.lock().unflushed = unflushed;
                 }
             }
             group.allocated.store(allocated, Ordering::Relaxed);
             if !is_read_only {
                 group.choose_embedded_log();
             }
+        }
+        for (&txg, &object) in &index.logs {
+            let log = read_log(mos, object)?;
+            self.logs.lock().by_txg.insert(txg, log);
         }
         Ok(())
     }
@@ -82,18 +99,32 @@ impl Allocator {
     }
 }
 
-fn load_one(mos: &dyn MosStore, group: &Group, id: u32, map: &MapObject) -> Result<()> {
+fn load_one(
+    mos: &dyn MosStore,
+    group: &Group,
+    id: u32,
+    map: &MapObject,
+    logs: &UnflushedLogs,
+) -> Result<Unflushed> {
     let metaslab = &group.metaslabs[id as usize];
-    let free = read_free(mos, group, id, map)?;
+    let mut free = read_free(mos, group, id, map)?;
     if metaslab.extent.size - free.bytes() != map.phys.alloc.cast_unsigned() {
         return Err(Error::Damaged);
     }
+    let unflushed = logs.apply(group.info.id, id, &metaslab.extent, &mut free)?;
     let mut state = metaslab.state.lock();
     state.load(free)?;
     let weight = state.weight();
     drop(state);
     Allocator::loaded(group, id, weight);
-    Ok(())
+    Ok(unflushed)
+}
+
+fn read_log(mos: &dyn MosStore, object: ObjectId) -> Result<Log> {
+    let bonus = mos.bonus(object)?;
+    let phys = SpaceMapPhys::parse(&bonus).map_err(|_| Error::Damaged)?;
+    let has_histogram = bonus.len() >= SPACE_MAP_SIZE_V1;
+    Ok(Log { object, phys, block_size: mos.block_size(object)?, has_histogram })
 }
 
 /// Number and header of a metaslab's space map.

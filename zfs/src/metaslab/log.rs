@@ -1,22 +1,23 @@
-//! Log space maps (feature `log_spacemap`): what was allocated and freed anywhere in the pool in one transaction group,
-//! until each metaslab's part of it has been flushed into its own space map.
+//! Reading log space maps (feature `log_spacemap`): what was allocated and freed anywhere in the pool in one transaction
+//! group, until each metaslab's part of it has been flushed into its own space map.
 //!
-//! Read only: a pool where the feature is active is opened read-only, so that the logs need no writing. Each metaslab
-//! has the number of the first transaction group whose log still matters to it.
+//! Each metaslab has the number of the first transaction group whose log still matters to it.
+use super::log_write::LOG_EXTENT;
 use super::range_tree::RangeTree;
 use super::space_map::{Extent, for_each_run};
 use super::store::MosStore;
+use super::unflushed::Unflushed;
 use crate::{Error, Result};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use ondisk::space_map::{MapType, SpaceMapPhys};
 use ondisk::{ObjectId, Txg};
 
-/// Unit of log entries, log2.
-const LOG_SHIFT: u8 = 9;
 /// Bytes of a log read at a time: a multiple of every block size.
 const CHUNK: u64 = 16 << 20;
 const LENGTH_MAX: u64 = 1 << 32;
+/// Most metaslabs of a vdev that are believed.
+const METASLABS_MAX: u64 = 1 << 24;
 
 #[derive(Clone, Copy, Debug)]
 struct Change {
@@ -30,6 +31,19 @@ struct Change {
 pub struct UnflushedLogs {
     /// By vdev and metaslab, in the order of the logs.
     changes: BTreeMap<(u32, u64), Vec<Change>>,
+    /// From which group on logs matter, for each metaslab of a vdev.
+    since: BTreeMap<u32, Vec<u64>>,
+}
+
+/// Where a vdev keeps from which group on logs matter to each of its metaslabs.
+#[derive(Clone, Copy, Debug)]
+pub struct VdevLogs {
+    /// The object (`com.delphix:ms_unflushed_phys_txgs` of the vdev's ZAP), 0 when there is none.
+    pub array: ObjectId,
+    /// log2 of the size of a metaslab.
+    pub metaslab_shift: u8,
+    /// Metaslabs.
+    pub nr_metaslabs: u64,
 }
 
 /// Where a pool's logs are.
@@ -37,26 +51,27 @@ pub struct UnflushedLogs {
 pub struct LogIndex {
     /// Transaction group and object of each log, from the pool directory's `com.delphix:log_spacemap_zap`.
     pub logs: BTreeMap<Txg, ObjectId>,
-    /// For each vdev its object with the metaslabs' first unflushed transaction groups
-    /// (`com.delphix:ms_unflushed_phys_txgs` of its ZAP), and its metaslab shift.
-    pub vdevs: BTreeMap<u32, (ObjectId, u8)>,
+    /// The vdevs that have space.
+    pub vdevs: BTreeMap<u32, VdevLogs>,
 }
 
 impl UnflushedLogs {
     /// No logs.
     pub const fn none() -> Self {
-        Self { changes: BTreeMap::new() }
+        Self { changes: BTreeMap::new(), since: BTreeMap::new() }
     }
 
     /// Reads all logs.
     ///
     /// # Errors
-    /// `Damaged` when an entry names no vdev of the index or leaves its metaslab, what reading gives.
+    /// `Damaged` when an entry leaves its vdev, what reading gives.
     pub fn read(mos: &dyn MosStore, index: &LogIndex) -> Result<Self> {
         let mut all = Self::none();
-        let mut first_txgs: BTreeMap<(u32, u64), u64> = BTreeMap::new();
+        for (&id, vdev) in &index.vdevs {
+            all.since.insert(id, read_since(mos, vdev)?);
+        }
         for (&txg, &object) in &index.logs {
-            all.read_log(mos, index, txg, object, &mut first_txgs)?;
+            all.read_log(mos, index, txg, object)?;
         }
         Ok(all)
     }
@@ -67,27 +82,24 @@ impl UnflushedLogs {
         index: &LogIndex,
         txg: Txg,
         object: ObjectId,
-        first_txgs: &mut BTreeMap<(u32, u64), u64>,
     ) -> Result<()> {
         let phys = SpaceMapPhys::parse(&mos.bonus(object)?).map_err(|_| Error::Damaged)?;
         if phys.length > LENGTH_MAX {
             return Err(Error::Damaged);
         }
-        let whole = Extent { start: 0, size: 1 << 62, shift: LOG_SHIFT };
         let mut at = 0;
         while at < phys.length {
             let len = CHUNK.min(phys.length - at);
             let bytes = mos.read(object, at, len as usize)?;
             for_each_run(&bytes, |run| {
-                let (start, len) = whole.bytes_of(&run)?;
-                let &(array, shift) = index.vdevs.get(&run.vdev).ok_or(Error::Damaged)?;
-                let place = (run.vdev, start >> shift);
-                let first = match first_txgs.get(&place) {
-                    Some(first) => *first,
-                    None => *first_txgs.entry(place).or_insert(read_word(mos, array, place.1)?),
-                };
-                if txg.0 >= first {
-                    self.changes.entry(place).or_default().push(Change { kind: run.kind, start, len });
+                let (start, len) = LOG_EXTENT.bytes_of(&run)?;
+                // What lay on a vdev that has been removed since is nobody's concern.
+                let Some(vdev) = index.vdevs.get(&run.vdev) else { return Ok(()) };
+                let id = start >> vdev.metaslab_shift;
+                let since = self.since.get(&run.vdev).and_then(|all| all.get(id as usize));
+                if txg.0 >= *since.ok_or(Error::Damaged)? {
+                    let change = Change { kind: run.kind, start, len };
+                    self.changes.entry((run.vdev, id)).or_default().push(change);
                 }
                 Ok(())
             })?;
@@ -101,34 +113,54 @@ impl UnflushedLogs {
         self.changes.is_empty()
     }
 
-    /// Bytes allocated and bytes freed on a vdev.
-    pub(crate) fn sums(&self, vdev: u32) -> (u64, u64) {
-        let changes = self.changes.range((vdev, 0)..=(vdev, u64::MAX)).flat_map(|(_, changes)| changes);
-        changes.fold((0, 0), |(allocated, freed), change| match change.kind {
-            MapType::Alloc => (allocated.wrapping_add(change.len), freed),
-            MapType::Free => (allocated, freed.wrapping_add(change.len)),
-        })
-    }
-
-    /// Applies a metaslab's changes to its set of free ranges.
-    pub(crate) fn apply(&self, vdev: u32, id: u32, extent: &Extent, free: &mut RangeTree) -> Result<()> {
-        let changes = self.changes.get(&(vdev, u64::from(id)));
-        for change in changes.into_iter().flatten() {
-            let is_inside =
-                change.start >= extent.start && change.start + change.len <= extent.start + extent.size;
-            if !is_inside {
+    /// Applies a metaslab's changes to its set of free ranges, and tells them apart.
+    ///
+    /// # Errors
+    /// `Damaged` when a change leaves the metaslab, allocates what is not free or frees what is.
+    pub(crate) fn apply(
+        &self,
+        vdev: u32,
+        id: u32,
+        extent: &Extent,
+        free: &mut RangeTree,
+    ) -> Result<Unflushed> {
+        let unflushed = self.unflushed(vdev, id)?;
+        for (start, len) in unflushed.allocs.iter().chain(unflushed.frees.iter()) {
+            if start < extent.start || start + len > extent.start + extent.size {
                 return Err(Error::Damaged);
             }
-            match change.kind {
-                MapType::Alloc => free.remove(change.start, change.len)?,
-                MapType::Free => free.add(change.start, change.len)?,
-            }
         }
-        Ok(())
+        for (start, len) in unflushed.allocs.iter() {
+            free.remove(start, len)?;
+        }
+        for (start, len) in unflushed.frees.iter() {
+            free.add(start, len)?;
+        }
+        Ok(unflushed)
+    }
+
+    /// What the logs change in a metaslab, all in all.
+    ///
+    /// # Errors
+    /// `Damaged` when they contradict themselves.
+    pub(crate) fn unflushed(&self, vdev: u32, id: u32) -> Result<Unflushed> {
+        let since = self.since.get(&vdev).and_then(|all| all.get(id as usize)).copied().unwrap_or(0);
+        let mut unflushed = Unflushed { since: Txg(since), ..Unflushed::default() };
+        for change in self.changes.get(&(vdev, u64::from(id))).into_iter().flatten() {
+            unflushed.note(change.kind, change.start, change.len)?;
+        }
+        Ok(unflushed)
     }
 }
 
-fn read_word(mos: &dyn MosStore, array: ObjectId, index: u64) -> Result<u64> {
-    let bytes = mos.read(array, index.checked_mul(8).ok_or(Error::Damaged)?, 8)?;
-    bytes.as_slice().try_into().map(u64::from_le_bytes).map_err(|_| Error::Damaged)
+fn read_since(mos: &dyn MosStore, vdev: &VdevLogs) -> Result<Vec<u64>> {
+    let nr = vdev.nr_metaslabs.min(METASLABS_MAX) as usize;
+    if vdev.array.is_none() {
+        return Ok(alloc::vec![0; nr]);
+    }
+    let bytes = mos.read(vdev.array, 0, nr * 8)?;
+    if bytes.len() != nr * 8 {
+        return Err(Error::Damaged);
+    }
+    Ok(bytes.as_chunks::<8>().0.iter().map(|b| u64::from_le_bytes(*b)).collect())
 }

@@ -12,6 +12,7 @@
 use super::range_tree::RangeTree;
 use super::space_map::Extent;
 use super::space_map::add_histogram;
+use super::unflushed::Unflushed;
 use crate::bugs::{self, Bug};
 use crate::{Error, Result};
 use alloc::collections::BTreeMap;
@@ -61,6 +62,8 @@ pub(crate) struct MsState {
     pub freeing: RangeTree,
     pub freed: RangeTree,
     pub defer: [RangeTree; TXG_DEFER],
+    /// What is only in the pool's logs.
+    pub unflushed: Unflushed,
     /// Where the last allocation of each alignment ended: blocks of a size stay together.
     cursors: BTreeMap<u32, u64>,
     /// The groups in flight that have touched it since it was last written.
@@ -87,6 +90,7 @@ impl Metaslab {
             freeing: RangeTree::new(),
             freed: RangeTree::new(),
             defer: [const { RangeTree::new() }; TXG_DEFER],
+            unflushed: Unflushed::default(),
             cursors: BTreeMap::new(),
             is_dirty: [false; TXG_SLOTS],
         };
@@ -201,6 +205,17 @@ impl MsState {
         let later = (0..TXG_SLOTS).filter(|slot| *slot != txg.slot()).map(|slot| &self.allocating[slot]);
         let free =
             [&self.allocatable, &self.freeing, &self.freed].into_iter().chain(&self.defer).chain(later);
+        for (start, len) in free.flat_map(RangeTree::iter) {
+            all.remove(start, len)?;
+        }
+        Ok(all)
+    }
+
+    /// What was allocated before the group that is being written, of which nothing has been noted yet.
+    pub(crate) fn allocated_before(&self, extent: &Extent) -> Result<RangeTree> {
+        let mut all = RangeTree::new();
+        all.add(extent.start, extent.size)?;
+        let free = [&self.allocatable, &self.freed].into_iter().chain(&self.defer).chain(&self.allocating);
         for (start, len) in free.flat_map(RangeTree::iter) {
             all.remove(start, len)?;
         }

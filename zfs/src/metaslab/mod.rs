@@ -13,6 +13,7 @@ mod allocator;
 mod group;
 mod load;
 mod log;
+mod log_write;
 #[expect(clippy::module_inception, reason = "the structure has the name of its concept")]
 mod metaslab;
 mod mos;
@@ -21,9 +22,10 @@ mod range_tree;
 mod space_map;
 mod store;
 mod sync;
+mod unflushed;
 
 pub(crate) use allocator::Allocator;
-pub use log::{LogIndex, UnflushedLogs};
+pub use log::{LogIndex, UnflushedLogs, VdevLogs};
 pub(crate) use pool::BlockTraits;
 pub use pool::SpaceClass;
 pub use range_tree::RangeTree;

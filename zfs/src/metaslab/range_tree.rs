@@ -140,6 +140,27 @@ impl RangeTree {
         }
     }
 
+    /// Takes out of the set what of the range is in it, and adds the rest to `other`.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] when some of the rest is in `other` already.
+    pub fn cancel(&mut self, start: u64, len: u64, other: &mut Self) -> Result<()> {
+        let end = Self::end_of(start, len)?;
+        let mut at = start;
+        while at < end {
+            let next = self.iter_from(at).next().filter(|&(s, _)| s < end);
+            let (from, to) = next.map_or((end, end), |(s, l)| (s.max(at), (s + l).min(end)));
+            if from > at {
+                other.add(at, from - at)?;
+            }
+            if to > from {
+                self.remove(from, to - from)?;
+            }
+            at = to;
+        }
+        Ok(())
+    }
+
     /// Whether the whole range is in the set.
     pub fn contains(&self, start: u64, len: u64) -> bool {
         let Ok(end) = Self::end_of(start, len) else { return false };

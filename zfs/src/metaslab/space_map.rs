@@ -94,6 +94,21 @@ impl Encoder {
     /// # Errors
     /// `Damaged` when a range lies outside of the map's extent: the allocator's bug.
     pub(crate) fn add(&mut self, kind: MapType, tree: &RangeTree, txg: Txg, pass: u32) -> Result<()> {
+        self.add_qualified(kind, tree, txg, pass, NO_VDEV)
+    }
+
+    /// As [`Self::add`], saying which vdev the ranges are of: for logs.
+    ///
+    /// # Errors
+    /// As [`Self::add`].
+    pub(crate) fn add_qualified(
+        &mut self,
+        kind: MapType,
+        tree: &RangeTree,
+        txg: Txg,
+        pass: u32,
+        vdev: u32,
+    ) -> Result<()> {
         if tree.is_empty() {
             return Ok(());
         }
@@ -103,7 +118,8 @@ impl Encoder {
             if offset.checked_add(len).is_none_or(|end| end > self.extent.size) {
                 return Err(Error::Damaged);
             }
-            self.add_range(kind, offset >> self.extent.shift, len >> self.extent.shift)?;
+            let (offset, run) = (offset >> self.extent.shift, len >> self.extent.shift);
+            self.add_run(SpaceMapRun { kind, offset, run, vdev })?;
         }
         Ok(())
     }
@@ -113,11 +129,13 @@ impl Encoder {
         self.words.iter().flat_map(|w| w.to_le_bytes()).collect()
     }
 
-    fn add_range(&mut self, kind: MapType, mut offset: u64, mut units: u64) -> Result<()> {
+    fn add_run(&mut self, whole: SpaceMapRun) -> Result<()> {
+        let (mut offset, mut units) = (whole.offset, whole.run);
         while units > 0 {
-            let is_long = units > RUN_MAX_ONE_WORD || offset >= OFFSET_END_ONE_WORD;
+            let is_long =
+                units > RUN_MAX_ONE_WORD || offset >= OFFSET_END_ONE_WORD || whole.vdev != NO_VDEV;
             let max = if is_long && self.has_two_words { RUN_MAX_TWO_WORDS } else { RUN_MAX_ONE_WORD };
-            let run = SpaceMapRun { kind, offset, run: units.min(max), vdev: NO_VDEV };
+            let run = SpaceMapRun { offset, run: units.min(max), ..whole };
             if max == RUN_MAX_TWO_WORDS {
                 if self.position % self.block_words == self.block_words - 1 {
                     self.push(SpaceMapEntry::padding());

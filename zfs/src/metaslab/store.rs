@@ -3,10 +3,10 @@
 //! The allocator lies below objects, space maps are objects: this trait is where the two meet, so that the allocator
 //! can be tested without a DMU. Called only without any metaslab lock held, and never from inside the DMU's syncing
 //! of an object (that would take dnode locks in the wrong order).
-use crate::Result;
+use crate::{Error, Result};
 use crate::zio::SyncCtx;
 use alloc::vec::Vec;
-use ondisk::{DmuType, ObjectId};
+use ondisk::{DmuType, ObjectId, Txg};
 
 /// A new object.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +60,33 @@ pub trait MosStore: Sync {
     /// # Errors
     /// As [`Self::read`].
     fn set_bonus(&self, ctx: &SyncCtx, object: ObjectId, bytes: &[u8]) -> Result<()>;
+
+    /// Enters the log of a transaction group into the pool's list of logs.
+    ///
+    /// # Errors
+    /// `Unsupported` from what is no pool's MOS; what changing the MOS gives.
+    fn add_log(&self, ctx: &SyncCtx, txg: Txg, object: ObjectId) -> Result<()> {
+        let _ = (ctx, txg, object);
+        Err(Error::Unsupported)
+    }
+
+    /// Takes a log out of the list and frees it.
+    ///
+    /// # Errors
+    /// As [`Self::add_log`].
+    fn remove_log(&self, ctx: &SyncCtx, txg: Txg, object: ObjectId) -> Result<()> {
+        let _ = (ctx, txg, object);
+        Err(Error::Unsupported)
+    }
+
+    /// Enters the object that says how far behind a vdev's metaslabs are into the vdev's ZAP.
+    ///
+    /// # Errors
+    /// As [`Self::add_log`].
+    fn add_unflushed_array(&self, ctx: &SyncCtx, top_zap: ObjectId, object: ObjectId) -> Result<()> {
+        let _ = (ctx, top_zap, object);
+        Err(Error::Unsupported)
+    }
 
     /// Frees all the content.
     ///

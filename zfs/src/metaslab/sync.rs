@@ -9,7 +9,7 @@
 //! the next transaction group by the caller, so they do not come here.
 use super::allocator::Allocator;
 use super::group::Group;
-use super::metaslab::{MapObject, MsState};
+use super::metaslab::{MapObject, Metaslab, MsState};
 use super::space_map::Encoder;
 use super::store::{MosStore, NewMapObject};
 use crate::bugs::{self, Bug};
@@ -17,22 +17,22 @@ use crate::zio::{Format, SyncCtx};
 use crate::{Error, Result};
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
-use ondisk::space_map::{MapType, SPACE_MAP_BLOCK_SIZE, SPACE_MAP_SIZE_V0, SPACE_MAP_SIZE_V1, SpaceMapPhys};
+use ondisk::space_map::{HISTOGRAM_SIZE, MapType, SPACE_MAP_BLOCK_SIZE, SPACE_MAP_SIZE_V0, SPACE_MAP_SIZE_V1, SpaceMapPhys};
 use ondisk::{DmuType, ObjectId};
 
 /// Condense when a map is this many times as long as it need be.
 const CONDENSE_FACTOR: u64 = 2;
 
 /// Space maps are short: small indirect blocks, of which three copies are rewritten in most transaction groups.
-const MAP_INDIRECT_SHIFT: u8 = 14;
+pub(super) const MAP_INDIRECT_SHIFT: u8 = 14;
 
 /// What goes into a space map.
-struct Update {
-    bytes: Vec<u8>,
+pub(super) struct Update {
+    pub bytes: Vec<u8>,
     /// The bytes replace the whole map.
-    is_condensed: bool,
+    pub is_condensed: bool,
     /// Change of the allocated bytes, or their new number when condensed.
-    alloc: i64,
+    pub alloc: i64,
 }
 
 impl Allocator {
@@ -55,6 +55,11 @@ impl Allocator {
         self.create_arrays(mos, ctx)?;
         let dirty = self.take_dirty(ctx.txg);
         let has_written = !dirty.is_empty();
+        if has_written && format.contains(Format::LOG_SPACEMAP) && self.may_log()? {
+            self.sync_log(mos, ctx, format, &dirty)?;
+            self.waiting.lock().extend(dirty);
+            return Ok(true);
+        }
         for (vdev, id) in dirty {
             let group = self.group(vdev).ok_or(Error::Invalid)?;
             sync_one(mos, ctx, format, &group, id)?;
@@ -83,6 +88,18 @@ fn sync_one(mos: &dyn MosStore, ctx: &SyncCtx, format: Format, group: &Group, id
     let histogram = state.histogram(metaslab.extent.shift);
     debug_assert!(state.is_loaded, "a pool that is written has all its metaslabs loaded");
     drop(state);
+    put_update(mos, ctx, metaslab, map, update, histogram)
+}
+
+/// Writes the entries and the header of a space map.
+pub(super) fn put_update(
+    mos: &dyn MosStore,
+    ctx: &SyncCtx,
+    metaslab: &Metaslab,
+    mut map: MapObject,
+    update: Update,
+    histogram: [u64; HISTOGRAM_SIZE],
+) -> Result<()> {
     if update.is_condensed {
         mos.truncate(ctx, map.object)?;
         map.phys.length = 0;
@@ -137,7 +154,7 @@ impl MsState {
         Ok(Update { bytes: encoder.into_bytes(), is_condensed, alloc })
     }
 
-    fn should_condense(&self, has_two_words: bool) -> bool {
+    pub(super) fn should_condense(&self, has_two_words: bool) -> bool {
         let block = u64::from(self.map.block_size);
         let entry = if has_two_words { 16 } else { 8 };
         // Between two free ranges lies an allocated one.
@@ -157,7 +174,7 @@ fn array_object(group: &Group) -> NewMapObject {
     }
 }
 
-fn create_map(
+pub(super) fn create_map(
     mos: &dyn MosStore,
     ctx: &SyncCtx,
     format: Format,

@@ -74,6 +74,7 @@ pub(super) fn format_of(features: impl Fn(Feature) -> bool, is_old: bool) -> For
         (Feature::Lz4Compress, Format::LZ4),
         (Feature::SpacemapV2, Format::SPACEMAP_V2),
         (Feature::SpacemapHistogram, Format::SPACEMAP_HISTOGRAM),
+        (Feature::LogSpacemap, Format::LOG_SPACEMAP),
     ];
     let enabled = flags.into_iter().filter(|(feature, _)| !is_old && features(*feature));
     enabled.fold(Format::empty(), |all, (_, flag)| all | flag)
@@ -286,6 +287,7 @@ impl Spa {
             }
             let class = self.storage.vdevs().get(index).map_or(AllocClass::Normal, |v| v.info().class);
             bias::write(mos, tx, vdev.zap(), class)?;
+            self.storage.set_top_zap(index as u32, vdev.zap());
             config::set_top(&mut self.config.lock(), index, vdev.config(index as u64, tx.txg().0))?;
         }
         Ok(())

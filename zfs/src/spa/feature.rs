@@ -39,7 +39,8 @@ pub const fn support(feature: Feature) -> Support {
         | F::SpacemapV2
         | F::VdevZapsV2
         | F::HeadErrlog
-        | F::AllocationClasses => Support::Write,
+        | F::AllocationClasses
+        | F::LogSpacemap => Support::Write,
         // Read as it is; what we write to such a dataset is compressed by what is built in.
         F::ZstdCompress => Support::Write,
         // Held by objects that only their own commands change: everything else may be written beside them.
@@ -54,7 +55,6 @@ pub const fn support(feature: Feature) -> Support {
         | F::Sha512
         | F::Longname
         | F::PhysicalRewrite
-        | F::LogSpacemap
         | F::ZpoolCheckpoint
         | F::ResilverDefer
         | F::DeviceRebuild
@@ -127,6 +127,7 @@ const FULL_MORE: &[Feature] = &[
     Feature::ProjectQuota,
     Feature::SpacemapV2,
     Feature::AllocationClasses,
+    Feature::LogSpacemap,
 ];
 
 impl Compatibility {

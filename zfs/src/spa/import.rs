@@ -93,7 +93,7 @@ impl Spa {
         let spa = open(&found, trusted, &choice, options, events)?;
         spa.load_spares(&spares_of(&found))?;
         if spa.state.lock().read_only_reason.is_none() {
-            spa.storage.load_metaslabs(&spa.mos)?;
+            spa.storage.load_metaslabs(&spa.mos, &space_maps::log_index(&spa.mos, &spa.storage)?)?;
             spa.claim_logs()?;
             spa.start();
             crate::scan::load(&spa)?;
@@ -107,9 +107,7 @@ impl Spa {
             spa.destroy_interrupted()?;
             crate::scan::Scan::start(&spa);
         } else {
-            spa.storage.load_metaslabs(&spa.mos)?;
-            let logs = space_maps::unflushed_logs(&spa.mos, &spa.storage)?;
-            spa.storage.apply_logs(&logs);
+            spa.storage.load_metaslabs(&spa.mos, &space_maps::log_index(&spa.mos, &spa.storage)?)?;
             crate::scan::load(&spa)?;
             super::numbers::load(&spa)?;
         }

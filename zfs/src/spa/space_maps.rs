@@ -3,10 +3,10 @@
 use super::features;
 use super::mos::Mos;
 use crate::dmu::DmuTx;
-use crate::metaslab::{LogIndex, MosStore, NewMapObject, UnflushedLogs};
+use crate::metaslab::{LogIndex, MosStore, NewMapObject, UnflushedLogs, VdevLogs};
 use crate::zio::{Storage, SyncCtx};
 use crate::{Error, Result};
-use alloc::collections::BTreeMap;
+use alloc::format;
 use alloc::vec::Vec;
 use ondisk::feature::Feature;
 use ondisk::pool_directory as names;
@@ -42,6 +42,34 @@ impl MosStore for Mos {
         self.store().set_bonus(ctx, object, bytes)
     }
 
+    fn add_log(&self, ctx: &SyncCtx, txg: Txg, object: ObjectId) -> Result<()> {
+        let tx = DmuTx::syncing(ctx);
+        let zap = match self.directory_entry(names::LOG_SPACEMAP_ZAP)?.and_then(ObjectId::non_zero) {
+            Some(zap) => zap,
+            None => {
+                let zap = self.create_zap(&tx, DmuType::OTN_ZAP_METADATA, DmuType::NONE, 0)?;
+                self.set_directory_entry(&tx, names::LOG_SPACEMAP_ZAP, zap)?;
+                features::increment(self, &tx, Feature::LogSpacemap)?;
+                zap
+            }
+        };
+        self.zap_add(&tx, zap, &format!("{:x}", txg.0), object.0)
+    }
+
+    fn remove_log(&self, ctx: &SyncCtx, txg: Txg, object: ObjectId) -> Result<()> {
+        let tx = DmuTx::syncing(ctx);
+        let zap = self.require(names::LOG_SPACEMAP_ZAP)?;
+        self.zap_remove(&tx, zap, &format!("{:x}", txg.0))?;
+        if self.hold(object)?.bonus_len() as usize >= SPACE_MAP_SIZE_V1 {
+            features::decrement(self, &tx, Feature::SpacemapHistogram)?;
+        }
+        self.objset().free(&tx, object)
+    }
+
+    fn add_unflushed_array(&self, ctx: &SyncCtx, top_zap: ObjectId, object: ObjectId) -> Result<()> {
+        self.zap_add(&DmuTx::syncing(ctx), top_zap, names::VDEV_MS_UNFLUSHED_TXGS, object.0)
+    }
+
     fn truncate(&self, ctx: &SyncCtx, object: ObjectId) -> Result<()> {
         self.store().truncate(ctx, object)
     }
@@ -53,26 +81,31 @@ impl Mos {
     }
 }
 
-/// The logs that are not in the space maps yet (feature `log_spacemap`).
-pub(crate) fn unflushed_logs(mos: &Mos, storage: &Storage) -> Result<UnflushedLogs> {
-    let Some(zap) = mos.directory_entry(names::LOG_SPACEMAP_ZAP)?.and_then(ObjectId::non_zero) else {
-        return Ok(UnflushedLogs::none());
-    };
-    let mut logs = BTreeMap::new();
-    mos.for_each_u64(zap, &mut |txg, object| {
-        let txg = u64::from_str_radix(txg, 16).map_err(|_| Error::Damaged)?;
-        logs.insert(Txg(txg), ObjectId(object));
-        Ok(())
-    })?;
-    let mut vdevs = BTreeMap::new();
+/// Where the logs of space maps are (feature `log_spacemap`).
+pub(crate) fn log_index(mos: &Mos, storage: &Storage) -> Result<LogIndex> {
+    let mut index = LogIndex::default();
+    if let Some(zap) = mos.directory_entry(names::LOG_SPACEMAP_ZAP)?.and_then(ObjectId::non_zero) {
+        mos.for_each_u64(zap, &mut |txg, object| {
+            let txg = u64::from_str_radix(txg, 16).map_err(|_| Error::Damaged)?;
+            index.logs.insert(Txg(txg), ObjectId(object));
+            Ok(())
+        })?;
+    }
     for vdev in storage.vdevs().iter() {
         let info = vdev.info();
-        if info.top_zap.is_none() {
-            continue;
-        }
-        if let Some(object) = mos.zap_lookup(info.top_zap, names::VDEV_MS_UNFLUSHED_TXGS)? {
-            vdevs.insert(info.id, (ObjectId(object), info.metaslab_shift));
+        let zap = storage.top_zap(info.id);
+        let array =
+            if zap.is_none() { None } else { mos.zap_lookup(zap, names::VDEV_MS_UNFLUSHED_TXGS)? };
+        let array = ObjectId(array.unwrap_or(0));
+        let (metaslab_shift, nr_metaslabs) = (info.metaslab_shift, info.nr_metaslabs());
+        if nr_metaslabs > 0 {
+            index.vdevs.insert(info.id, VdevLogs { array, metaslab_shift, nr_metaslabs });
         }
     }
-    UnflushedLogs::read(mos, &LogIndex { logs, vdevs })
+    Ok(index)
+}
+
+/// What the logs say that the space maps do not yet.
+pub(crate) fn unflushed_logs(mos: &Mos, storage: &Storage) -> Result<UnflushedLogs> {
+    UnflushedLogs::read(mos, &log_index(mos, storage)?)
 }

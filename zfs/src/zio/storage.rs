@@ -3,7 +3,7 @@ use super::batch::{SyncCtx, WriteBatch};
 use super::in_flight::InFlight;
 use crate::arc::ArcCache;
 use crate::event::EventLog;
-use crate::metaslab::{Allocator, MosStore, RangeTree, SpaceClass, UnflushedLogs};
+use crate::metaslab::{Allocator, LogIndex, MosStore, RangeTree, SpaceClass, UnflushedLogs};
 use crate::vdev::layout::ASHIFT_MIN;
 use crate::vdev::{AllocClass, Leaf, TopInfo, Tops, Vdev, VdevKind, VdevSpec, VdevTree};
 use crate::{Error, Result};
@@ -33,6 +33,8 @@ bitflags::bitflags! {
         const SPACEMAP_V2 = 8;
         /// Space maps keep a histogram.
         const SPACEMAP_HISTOGRAM = 16;
+        /// What is allocated and freed goes to a log of each group.
+        const LOG_SPACEMAP = 32;
     }
 }
 
@@ -213,13 +215,30 @@ impl Storage {
     ///
     /// # Errors
     /// `Damaged` when they contradict themselves; what reading MOS objects gives.
-    pub fn load_metaslabs(&self, mos: &dyn MosStore) -> Result<()> {
-        self.allocator.load(mos, self.is_read_only)
+    pub fn load_metaslabs(&self, mos: &dyn MosStore, logs: &LogIndex) -> Result<()> {
+        self.allocator.load(mos, logs, self.is_read_only)
     }
 
-    /// Takes into account what the logs say that the space maps do not yet: the figures of a pool that is only read.
-    pub fn apply_logs(&self, logs: &UnflushedLogs) {
-        self.allocator.apply_logs(logs);
+    /// The next group brings all space maps up to date, so that no logs need be read when the pool is opened again.
+    pub fn flush_logs(&self) {
+        self.allocator.flush_all();
+    }
+
+    /// Logs of space maps, and metaslabs whose own map may be behind them.
+    pub fn nr_logs(&self) -> (usize, usize) {
+        self.allocator.nr_logs()
+    }
+
+    /// The ZAP of a top-level vdev, 0 without.
+    pub fn top_zap(&self, vdev: u32) -> ObjectId {
+        self.allocator.group(vdev).map_or(ObjectId(0), |g| g.top_zap())
+    }
+
+    /// A new vdev has got its ZAP: before the first group that allocates there is written.
+    pub fn set_top_zap(&self, vdev: u32, zap: ObjectId) {
+        if let Some(group) = self.allocator.group(vdev) {
+            group.set_top_zap(zap);
+        }
     }
 
     /// Writes what this transaction group has allocated and freed since the last call into the space maps. True if
