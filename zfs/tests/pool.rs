@@ -571,3 +571,49 @@ fn commands_and_writers_do_not_meet() {
     assert_clean(&spa);
     spa.export().unwrap();
 }
+
+/// Writes, and bytes of them, of one transaction group, on average over many in which small files come and go.
+fn cost_of_a_group(with_logs: bool) -> (u64, u64) {
+    let disks = disks(&[1 << 30]);
+    let mut spec = spec();
+    if !with_logs {
+        let names = spec.compatibility.features().unwrap().into_iter();
+        let names = names.filter(|f| *f != zfs::spa::Feature::LogSpacemap).map(|f| f.guid().to_string());
+        spec.compatibility = Compatibility::List(names.collect());
+    }
+    let spa = Spa::create(vdevs(&disks), &spec, &mut fill).unwrap();
+    let objset = spa.open_dataset("tank").unwrap().objset();
+    let mut random = Random(3);
+    let mut objects: Vec<ObjectId> = Vec::new();
+    let (mut before, mut groups) = (disks[0].stats(), 0);
+    for group in 0..300 {
+        for _ in 0..20 {
+            let tx = DmuTx::begin(&objset, TxSpace::write(64 << 10)).unwrap();
+            let object = objset.allocate(&tx, &NewObject::new(DmuType::PLAIN_FILE_CONTENTS, 4096)).unwrap();
+            let data: Vec<u8> = (0..4096).map(|_| random.next() as u8).collect();
+            (0..random.next() % 4).for_each(|block| object.write_slice(&tx, block * 4096, &data).unwrap());
+            objects.push(object.id());
+        }
+        for _ in 0..if group < 100 { 0 } else { 20 } {
+            let tx = DmuTx::begin(&objset, TxSpace::write(64 << 10)).unwrap();
+            let at = random.next() as usize % objects.len();
+            objset.free(&tx, objects.swap_remove(at)).unwrap();
+        }
+        spa.sync().unwrap();
+        if group == 100 {
+            (before, groups) = (disks[0].stats(), 0);
+        }
+        groups += 1;
+    }
+    let after = disks[0].stats();
+    drop(objset);
+    assert_clean(&spa);
+    ((after.writes - before.writes) / groups, (after.written_bytes - before.written_bytes) / groups)
+}
+
+#[test]
+fn logs_of_space_maps_make_groups_cheaper() {
+    let (plain, logged) = (cost_of_a_group(false), cost_of_a_group(true));
+    println!("writes and bytes of a group: {plain:?} without logs of space maps, {logged:?} with");
+    assert!(logged.1 <= plain.1, "{logged:?} with logs, {plain:?} without");
+}

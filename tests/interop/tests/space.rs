@@ -75,3 +75,47 @@ fn classes_need_their_feature() {
     let made = Spa::create(tops, &spec, &mut fill).map(drop);
     assert_eq!(made, Err(zfs::Error::UnsupportedFeature));
 }
+
+fn golden(name: &str) -> Vec<Arc<MemDisk>> {
+    let golden = golden_tests::Pool::unpack(name).unwrap();
+    golden.images.iter().map(|image| Arc::new(MemDisk::from_file(image).unwrap())).collect()
+}
+
+#[test]
+fn pools_of_openzfs_with_logs_of_space_maps() {
+    for name in ["logsm", "nologsm", "special", "plain"] {
+        println!("{name}");
+        let disks = golden(name);
+        for seed in 1..3 {
+            let spa = import(&disks);
+            churn(&spa, seed);
+            // Cut off: the logs are what the next import has.
+            spa.sync().unwrap();
+            spa.abandon();
+            let spa = import(&disks);
+            churn(&spa, seed + 10);
+            judge(&spa, &disks, name);
+        }
+    }
+}
+
+#[test]
+fn logs_of_space_maps_come_and_go() {
+    let disks = [Arc::new(MemDisk::new(128 << 20))];
+    let spa = Spa::create(tops(&disks, &[Purpose::Data]), &PoolSpec::new("tank"), &mut fill).unwrap();
+    for seed in 0..24 {
+        churn(&spa, seed);
+    }
+    let (nr_logs, _) = spa.storage().nr_logs();
+    assert!((2..70).contains(&nr_logs), "{nr_logs}");
+    assert_verified(&spa);
+    // As a power cut leaves it.
+    spa.abandon();
+    let (_folder, judged) = common::judge(&disks, "tank");
+    judged.assert_clean();
+    judged.assert_openzfs_writes();
+    let spa = import(&disks);
+    assert_eq!(spa.storage().nr_logs().0, nr_logs + 1);
+    churn(&spa, 99);
+    judge(&spa, &disks, "tank");
+}

@@ -76,13 +76,7 @@ impl UnflushedLogs {
         Ok(all)
     }
 
-    fn read_log(
-        &mut self,
-        mos: &dyn MosStore,
-        index: &LogIndex,
-        txg: Txg,
-        object: ObjectId,
-    ) -> Result<()> {
+    fn read_log(&mut self, mos: &dyn MosStore, index: &LogIndex, txg: Txg, object: ObjectId) -> Result<()> {
         let phys = SpaceMapPhys::parse(&mos.bonus(object)?).map_err(|_| Error::Damaged)?;
         if phys.length > LENGTH_MAX {
             return Err(Error::Damaged);

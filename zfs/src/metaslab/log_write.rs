@@ -8,14 +8,16 @@
 //! Invariants:
 //! 1. A metaslab is flushed in pass 1, before anything of the group is in the group's log: its map then holds what was
 //!    true before the group, and the logs from this group on matter to it.
-//! 2. There is a log of the group from which a metaslab counts, even an empty one: OpenZFS does not import a pool
+//! 2. The header of a metaslab's own map has the histogram of what is free now, whatever the map says: who opens the
+//!    pool takes it for what can be allocated.
+//! 3. There is a log of the group from which a metaslab counts, even an empty one: OpenZFS does not import a pool
 //!    without.
 use super::allocator::{Allocator, MsId};
 use super::group::Group;
 use super::metaslab::{Metaslab, MsState};
 use super::space_map::{Encoder, Extent};
 use super::store::{MosStore, NewMapObject};
-use super::sync::{MAP_INDIRECT_SHIFT, Update, create_map, put_update};
+use super::sync::{MAP_INDIRECT_SHIFT, Update, create_map, put_header, put_update};
 use crate::zio::{Format, SyncCtx};
 use crate::{Error, Result};
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -185,7 +187,12 @@ impl Allocator {
         state.log_into(encoder, phys, ctx, group.info.id)?;
         let nr_after = state.unflushed.nr_ranges();
         let is_first = state.unflushed.since == Txg::ZERO;
+        state.map.phys.histogram = state.histogram(metaslab.extent.shift);
+        let map = state.map;
         drop(state);
+        if map.has_histogram {
+            put_header(mos, ctx, &map)?;
+        }
         {
             let mut logs = self.logs.lock();
             logs.nr_ranges = (logs.nr_ranges + nr_after).saturating_sub(nr_before);

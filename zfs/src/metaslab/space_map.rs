@@ -132,8 +132,7 @@ impl Encoder {
     fn add_run(&mut self, whole: SpaceMapRun) -> Result<()> {
         let (mut offset, mut units) = (whole.offset, whole.run);
         while units > 0 {
-            let is_long =
-                units > RUN_MAX_ONE_WORD || offset >= OFFSET_END_ONE_WORD || whole.vdev != NO_VDEV;
+            let is_long = units > RUN_MAX_ONE_WORD || offset >= OFFSET_END_ONE_WORD || whole.vdev != NO_VDEV;
             let max = if is_long && self.has_two_words { RUN_MAX_TWO_WORDS } else { RUN_MAX_ONE_WORD };
             let run = SpaceMapRun { offset, run: units.min(max), ..whole };
             if max == RUN_MAX_TWO_WORDS {

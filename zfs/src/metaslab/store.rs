@@ -3,8 +3,8 @@
 //! The allocator lies below objects, space maps are objects: this trait is where the two meet, so that the allocator
 //! can be tested without a DMU. Called only without any metaslab lock held, and never from inside the DMU's syncing
 //! of an object (that would take dnode locks in the wrong order).
-use crate::{Error, Result};
 use crate::zio::SyncCtx;
+use crate::{Error, Result};
 use alloc::vec::Vec;
 use ondisk::{DmuType, ObjectId, Txg};
 

@@ -17,7 +17,9 @@ use crate::zio::{Format, SyncCtx};
 use crate::{Error, Result};
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
-use ondisk::space_map::{HISTOGRAM_SIZE, MapType, SPACE_MAP_BLOCK_SIZE, SPACE_MAP_SIZE_V0, SPACE_MAP_SIZE_V1, SpaceMapPhys};
+use ondisk::space_map::{
+    HISTOGRAM_SIZE, MapType, SPACE_MAP_BLOCK_SIZE, SPACE_MAP_SIZE_V0, SPACE_MAP_SIZE_V1, SpaceMapPhys,
+};
 use ondisk::{DmuType, ObjectId};
 
 /// Condense when a map is this many times as long as it need be.
@@ -111,11 +113,16 @@ pub(super) fn put_update(
     if map.has_histogram {
         map.phys.histogram = histogram;
     }
-    let raw = map.phys.to_raw();
-    let bonus_len = if map.has_histogram { SPACE_MAP_SIZE_V1 } else { SPACE_MAP_SIZE_V0 };
-    mos.set_bonus(ctx, map.object, &zerocopy::IntoBytes::as_bytes(&raw)[..bonus_len])?;
+    put_header(mos, ctx, &map)?;
     metaslab.state.lock().map = map;
     Ok(())
+}
+
+/// Writes the header of a space map.
+pub(super) fn put_header(mos: &dyn MosStore, ctx: &SyncCtx, map: &MapObject) -> Result<()> {
+    let raw = map.phys.to_raw();
+    let bonus_len = if map.has_histogram { SPACE_MAP_SIZE_V1 } else { SPACE_MAP_SIZE_V0 };
+    mos.set_bonus(ctx, map.object, &zerocopy::IntoBytes::as_bytes(&raw)[..bonus_len])
 }
 
 impl MsState {

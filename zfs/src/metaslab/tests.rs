@@ -12,7 +12,15 @@ use std::sync::{Arc, Mutex};
 
 /// Objects in memory.
 #[derive(Default)]
-struct FakeMos(Mutex<BTreeMap<u64, Object>>);
+struct FakeMos(Mutex<BTreeMap<u64, Object>>, Mutex<FakeLogs>);
+
+/// Where the pool's logs are.
+#[derive(Default)]
+struct FakeLogs {
+    logs: BTreeMap<Txg, ObjectId>,
+    /// By the vdev's ZAP.
+    arrays: BTreeMap<u64, ObjectId>,
+}
 
 struct Object {
     new: NewMapObject,
@@ -21,6 +29,21 @@ struct Object {
 }
 
 impl FakeMos {
+    fn index(&self, vdevs: &[TopInfo]) -> LogIndex {
+        let found = self.1.lock().unwrap();
+        let of = |info: &TopInfo| VdevLogs {
+            array: found.arrays.get(&info.top_zap.0).copied().unwrap_or(ObjectId(0)),
+            metaslab_shift: info.metaslab_shift,
+            nr_metaslabs: info.nr_metaslabs(),
+        };
+        LogIndex { logs: found.logs.clone(), vdevs: vdevs.iter().map(|info| (info.id, of(info))).collect() }
+    }
+
+    fn logs(&self, allocator: &Allocator) -> UnflushedLogs {
+        let infos: Vec<TopInfo> = allocator.groups().iter().map(|g| g.info).collect();
+        UnflushedLogs::read(self, &self.index(&infos)).unwrap()
+    }
+
     fn with<R>(&self, object: ObjectId, f: impl FnOnce(&mut Object) -> R) -> Result<R> {
         self.0.lock().unwrap().get_mut(&object.0).map(f).ok_or(Error::NotFound)
     }
@@ -55,6 +78,19 @@ impl MosStore for FakeMos {
     fn set_bonus(&self, _ctx: &SyncCtx, object: ObjectId, bytes: &[u8]) -> Result<()> {
         self.with(object, |o| o.bonus[..bytes.len()].copy_from_slice(bytes))
     }
+    fn add_log(&self, _ctx: &SyncCtx, txg: Txg, object: ObjectId) -> Result<()> {
+        assert_eq!(self.1.lock().unwrap().logs.insert(txg, object), None);
+        Ok(())
+    }
+    fn remove_log(&self, _ctx: &SyncCtx, txg: Txg, object: ObjectId) -> Result<()> {
+        assert_eq!(self.1.lock().unwrap().logs.remove(&txg), Some(object));
+        self.0.lock().unwrap().get_mut(&object.0).unwrap().data.clear();
+        Ok(())
+    }
+    fn add_unflushed_array(&self, _ctx: &SyncCtx, top_zap: ObjectId, object: ObjectId) -> Result<()> {
+        assert_eq!(self.1.lock().unwrap().arrays.insert(top_zap.0, object), None);
+        Ok(())
+    }
     fn truncate(&self, _ctx: &SyncCtx, object: ObjectId) -> Result<()> {
         self.with(object, |o| o.data.clear())
     }
@@ -74,7 +110,7 @@ fn spec(id: u32, size: u64, array: u64) -> VdevSpec {
         metaslab_array: ObjectId(array),
         class: AllocClass::Normal,
         is_excluded: false,
-        top_zap: ObjectId(0),
+        top_zap: ObjectId(u64::from(id) + 1),
         children: Vec::new(),
     }
 }
@@ -131,9 +167,10 @@ impl Model {
 
 fn allocated_on_disk(allocator: &Allocator, mos: &FakeMos) -> BTreeMap<u32, RangeTree> {
     let mut out: BTreeMap<u32, RangeTree> = BTreeMap::new();
+    let logs = mos.logs(allocator);
     for group in allocator.groups().iter() {
         for id in 0..group.metaslabs.len() as u32 {
-            let ranges = allocator.allocated_ranges(mos, group.info.id, id, &UnflushedLogs::none()).unwrap();
+            let ranges = allocator.allocated_ranges(mos, group.info.id, id, &logs).unwrap();
             let all = out.entry(group.info.id).or_default();
             ranges.iter().for_each(|(s, l)| all.add(s, l).unwrap());
         }
@@ -158,12 +195,17 @@ proptest! {
     fn never_overlaps_never_reuses_early_and_the_maps_say_what_is_used(
         txgs in prop::collection::vec(prop::collection::vec((0u8..4, 0u64..64, 1usize..4), 0..60), 1..14),
         v2: bool,
+        has_logs: bool,
     ) {
         let sizes = [64 << 20, 96 << 20];
         let mut allocator = new_allocator(&sizes);
         let mos = FakeMos::default();
         let mut model = Model::default();
-        let format = if v2 { format() } else { Format::SPACEMAP_HISTOGRAM };
+        let format = match (v2, has_logs) {
+            (true, true) => format(),
+            (true, false) => format().difference(Format::LOG_SPACEMAP),
+            _ => Format::SPACEMAP_HISTOGRAM,
+        };
         for (index, ops) in txgs.iter().enumerate() {
             let txg = index as u64 + 4;
             let mut ctx = ctx(txg);
@@ -196,8 +238,12 @@ proptest! {
             model.freed.retain(|_, (_, since)| *since + 2 >= txg);
             if index % 5 == 4 {
                 let arrays: Vec<u64> = allocator.groups().iter().map(|g| g.array.load(core::sync::atomic::Ordering::Relaxed)).collect();
-                allocator = Allocator::new(vdevs(&sizes, &arrays), 1);
-                allocator.load(&mos, false).unwrap();
+                if index % 2 == 0 {
+                    allocator.flush_all();
+                }
+                let infos = vdevs(&sizes, &arrays);
+                allocator = Allocator::new(infos.clone(), 1);
+                allocator.load(&mos, &mos.index(&infos), false).unwrap();
                 model.freed.clear();
                 prop_assert_eq!(allocator.space().allocated, used);
             }
@@ -292,7 +338,7 @@ fn a_long_map_is_condensed_and_says_the_same() {
         for dva in &dvas[1..] {
             allocator.free(dva.vdev, dva.offset, dva.asize, Txg(txg)).unwrap();
         }
-        allocator.sync(&mos, &ctx(txg), format()).unwrap();
+        allocator.sync(&mos, &ctx(txg), format().difference(Format::LOG_SPACEMAP)).unwrap();
         allocator.sync_done(Txg(txg)).unwrap();
         longest = longest.max(mos.0.lock().unwrap().values().map(|o| o.data.len()).max().unwrap());
     }
@@ -309,7 +355,7 @@ fn histogram_counts_the_free_ranges() {
     let first = take(&allocator, 4096, 1, 4, 0).unwrap()[0];
     take(&allocator, 4096, 1, 4, 0).unwrap();
     allocator.free(0, first.offset, first.asize, Txg(4)).unwrap();
-    allocator.sync(&mos, &ctx(4), format()).unwrap();
+    allocator.sync(&mos, &ctx(4), format().difference(Format::LOG_SPACEMAP)).unwrap();
     assert_eq!(allocator.nr_histograms(), 1);
     let objects = mos.0.lock().unwrap();
     let map = objects.values().find(|o| o.new.kind == DmuType::SPACE_MAP).unwrap();
@@ -325,9 +371,9 @@ fn damaged_maps_are_refused() {
     let allocator = new_allocator(&[64 << 20]);
     let mos = FakeMos::default();
     take(&allocator, 4096, 1, 4, 0).unwrap();
-    allocator.sync(&mos, &ctx(4), format()).unwrap();
+    allocator.sync(&mos, &ctx(4), format().difference(Format::LOG_SPACEMAP)).unwrap();
     let array = allocator.groups()[0].array.load(core::sync::atomic::Ordering::Relaxed);
-    let load = || Allocator::new(vdevs(&[64 << 20], &[array]), 1).load(&mos, false);
+    let load = || Allocator::new(vdevs(&[64 << 20], &[array]), 1).load(&mos, &LogIndex::default(), false);
     load().unwrap();
     let map = mos
         .0
@@ -454,4 +500,62 @@ fn allocators_keep_out_of_each_others_metaslabs() {
     metaslabs.sort_unstable();
     metaslabs.dedup();
     assert_eq!(metaslabs.len(), 2);
+}
+
+#[test]
+fn logs_stay_few_and_short_and_nothing_in_them_is_lost() {
+    let a = new_allocator(&[64 << 20]);
+    let mos = FakeMos::default();
+    let mut kept = RangeTree::new();
+    let (mut most, mut last) = (0, None);
+    for txg in 4..600u64 {
+        for n in 0..8 {
+            let dva = take(&a, 4096, 1, txg, n).unwrap()[0].clone();
+            if n == 0 {
+                kept.add(dva.offset, dva.asize).unwrap();
+            } else {
+                a.free(0, dva.offset, dva.asize, Txg(txg)).unwrap();
+            }
+        }
+        if txg == 599 {
+            a.flush_all();
+        }
+        a.sync(&mos, &ctx(txg), format()).unwrap();
+        a.sync_done(Txg(txg)).unwrap();
+        let logs = a.nr_logs();
+        most = most.max(logs.0);
+        last = Some(logs);
+    }
+    assert!((32..=66).contains(&most), "{most} logs");
+    assert_eq!(last.map(|l| l.0), Some(1), "flushing everything leaves the group's own log");
+    assert_eq!(mos.1.lock().unwrap().logs.len(), 1);
+    assert_eq!(allocated_on_disk(&a, &mos)[&0], kept);
+}
+
+#[test]
+fn what_is_only_in_logs_is_found_again() {
+    let a = new_allocator(&[64 << 20]);
+    let mos = FakeMos::default();
+    let first = take(&a, 8192, 1, 4, 0).unwrap()[0].clone();
+    a.sync(&mos, &ctx(4), format()).unwrap();
+    a.sync_done(Txg(4)).unwrap();
+    a.free(0, first.offset, 4096, Txg(5)).unwrap();
+    a.sync(&mos, &ctx(5), format()).unwrap();
+    let infos = vdevs(&[64 << 20], &[a.groups()[0].array.load(core::sync::atomic::Ordering::Relaxed)]);
+    for is_read_only in [true, false] {
+        let b = Allocator::new(infos.clone(), 1);
+        b.load(&mos, &mos.index(&infos), is_read_only).unwrap();
+        assert_eq!((b.space().allocated, b.nr_logs().0), (4096, 2));
+        if !is_read_only {
+            b.claim(0, first.offset, 4096, Txg(6)).unwrap();
+            assert_eq!(b.claim(0, first.offset + 4096, 4096, Txg(6)), Err(Error::Damaged));
+            b.flush_all();
+            b.sync(&mos, &ctx(6), format()).unwrap();
+            assert_eq!(b.nr_logs(), (1, 1));
+        }
+    }
+    // A log that frees what is free is not believed.
+    let log = *mos.1.lock().unwrap().logs.values().next().unwrap();
+    mos.with(log, |o| o.data[23] ^= 0x80).unwrap();
+    assert_eq!(Allocator::new(infos.clone(), 1).load(&mos, &mos.index(&infos), false), Err(Error::Damaged));
 }

@@ -87,6 +87,7 @@ impl Spa {
 
     fn write_exported(&self) -> Result<()> {
         self.txgs.sync_all()?;
+        self.storage.flush_logs();
         self.set_pool_state(PoolState::Exported);
         let hold = self.txgs.hold_open();
         let txg = hold.txg();

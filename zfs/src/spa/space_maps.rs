@@ -94,8 +94,7 @@ pub(crate) fn log_index(mos: &Mos, storage: &Storage) -> Result<LogIndex> {
     for vdev in storage.vdevs().iter() {
         let info = vdev.info();
         let zap = storage.top_zap(info.id);
-        let array =
-            if zap.is_none() { None } else { mos.zap_lookup(zap, names::VDEV_MS_UNFLUSHED_TXGS)? };
+        let array = if zap.is_none() { None } else { mos.zap_lookup(zap, names::VDEV_MS_UNFLUSHED_TXGS)? };
         let array = ObjectId(array.unwrap_or(0));
         let (metaslab_shift, nr_metaslabs) = (info.metaslab_shift, info.nr_metaslabs());
         if nr_metaslabs > 0 {
