@@ -73,12 +73,10 @@ impl Logs {
 
     /// The metaslabs to be flushed in this group.
     fn due(&mut self) -> Vec<MsId> {
-        let of = |share: usize| {
-            self.by_txg.len() > LOGS_MAX / share
-                || self.bytes() > LOG_BYTES_MAX / share as u64
-                || self.nr_ranges > RANGES_MAX / share
-        };
-        self.is_catching_up = of(if self.is_catching_up { 2 } else { 1 });
+        let share = if self.is_catching_up { 2 } else { 1 };
+        self.is_catching_up = self.by_txg.len() > LOGS_MAX / share
+            || self.bytes() > LOG_BYTES_MAX / share as u64
+            || self.nr_ranges > RANGES_MAX / share;
         let nr = match (core::mem::take(&mut self.is_flush_all), self.is_catching_up) {
             (true, _) => self.behind.len(),
             (_, true) => FLUSH_MIN.max(self.behind.len() >> FLUSH_SHARE_SHIFT),
@@ -256,9 +254,11 @@ impl Allocator {
         Ok(())
     }
 
-    /// A vdev is gone: nobody asks for its metaslabs' part of the logs.
+    /// A vdev is gone. The logs that speak of it go too: its number may be given to another.
     pub(super) fn forget_behind(&self, vdev: u32) {
-        self.logs.lock().behind.retain(|(_, (v, _))| *v != vdev);
+        let mut logs = self.logs.lock();
+        logs.behind.retain(|(_, (v, _))| *v != vdev);
+        logs.is_flush_all = true;
     }
 }
 

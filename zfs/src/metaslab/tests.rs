@@ -510,7 +510,7 @@ fn logs_stay_few_and_short_and_nothing_in_them_is_lost() {
     let (mut most, mut last) = (0, None);
     for txg in 4..600u64 {
         for n in 0..8 {
-            let dva = take(&a, 4096, 1, txg, n).unwrap()[0].clone();
+            let dva = take(&a, 4096, 1, txg, n).unwrap()[0];
             if n == 0 {
                 kept.add(dva.offset, dva.asize).unwrap();
             } else {
@@ -536,7 +536,7 @@ fn logs_stay_few_and_short_and_nothing_in_them_is_lost() {
 fn what_is_only_in_logs_is_found_again() {
     let a = new_allocator(&[64 << 20]);
     let mos = FakeMos::default();
-    let first = take(&a, 8192, 1, 4, 0).unwrap()[0].clone();
+    let first = take(&a, 8192, 1, 4, 0).unwrap()[0];
     a.sync(&mos, &ctx(4), format()).unwrap();
     a.sync_done(Txg(4)).unwrap();
     a.free(0, first.offset, 4096, Txg(5)).unwrap();

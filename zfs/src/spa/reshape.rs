@@ -196,9 +196,13 @@ impl Spa {
     pub(super) fn remove_top(&self, ctx: &SyncCtx, tx: &DmuTx, id: usize) -> Result<()> {
         let top = self.storage.tree().top(id as u32).ok_or(Error::NotFound)?;
         let maps = self.storage.space_map_objects(id as u32)?;
+        let unflushed = self.storage.unflushed_array(id as u32);
         self.storage.remove_space(id as u32)?;
         for map in maps {
             self.free_dtl(ctx, map)?;
+        }
+        if let Some(object) = unflushed {
+            self.mos.free(tx, object)?;
         }
         let removed = tree::remove_top(&mut self.config.lock(), id)?;
         if let Some(array) = removed.get_u64("metaslab_array").and_then(|a| ObjectId(a).non_zero()) {

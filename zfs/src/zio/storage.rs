@@ -304,6 +304,12 @@ impl Storage {
         Ok(maps.filter(|object| !object.is_none()).collect())
     }
 
+    /// The object that says from which group on logs matter to a vdev's metaslabs.
+    pub(crate) fn unflushed_array(&self, vdev: u32) -> Option<ObjectId> {
+        let group = self.allocator.group(vdev)?;
+        ObjectId(group.unflushed_array.load(Ordering::Relaxed)).non_zero()
+    }
+
     /// Says whether anything new may be put on a vdev.
     pub fn set_excluded(&self, vdev: u32, is_excluded: bool) {
         if let Some(group) = self.allocator.group(vdev) {
