@@ -18,6 +18,7 @@ use super::metaslab::{Metaslab, MsState};
 use super::space_map::{Encoder, Extent};
 use super::store::{MosStore, NewMapObject};
 use super::sync::{MAP_INDIRECT_SHIFT, Update, create_map, put_header, put_update};
+use crate::bugs::{self, Bug};
 use crate::zio::{Format, SyncCtx};
 use crate::{Error, Result};
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -274,8 +275,12 @@ impl MsState {
         self.mark_clean(ctx.txg);
         let mut allocating = core::mem::take(&mut self.allocating[ctx.txg.slot()]);
         let mut freeing = core::mem::take(&mut self.freeing);
-        encoder.add_qualified(MapType::Alloc, &allocating, ctx.txg, ctx.pass, vdev)?;
-        encoder.add_qualified(MapType::Free, &freeing, ctx.txg, ctx.pass, vdev)?;
+        if !bugs::nth(Bug::LostAllocation, 5) {
+            encoder.add_qualified(MapType::Alloc, &allocating, ctx.txg, ctx.pass, vdev)?;
+        }
+        if !bugs::nth(Bug::LostFree, 5) {
+            encoder.add_qualified(MapType::Free, &freeing, ctx.txg, ctx.pass, vdev)?;
+        }
         phys.alloc += allocating.bytes().cast_signed() - freeing.bytes().cast_signed();
         self.unflushed.note_all(MapType::Alloc, &allocating)?;
         self.unflushed.note_all(MapType::Free, &freeing)?;
