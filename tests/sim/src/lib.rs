@@ -4,6 +4,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`plan`] | what a seed stands for |
+//! | [`layout`] | how its disks make a pool |
 //! | [`pool`] | the pool under test |
 //! | [`worker`] | random operations, and the model of what they did |
 //! | [`content`], [`history`] | the model's parts |
@@ -16,6 +17,7 @@
 pub mod check;
 pub mod content;
 pub mod history;
+pub mod layout;
 pub mod plan;
 pub mod pool;
 pub mod seed;

@@ -2,6 +2,7 @@
 //!
 //! A swarm: each seed leaves whole classes of operations out and weighs the others anew, so that rare combinations come
 //! up often in some seeds instead of seldom in all.
+use crate::layout::Layout;
 use blockdev::WriteCache;
 use blockdev_sim::Random;
 use std::time::Duration;
@@ -114,30 +115,6 @@ const CLASSES: [(Class, u64); 33] = [
     (Class::SetProperty, 1),
 ];
 
-/// How the disks make a pool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layout {
-    /// So many disks, striped.
-    Stripe(usize),
-}
-
-impl Layout {
-    /// Disks it takes.
-    pub fn nr_disks(self) -> usize {
-        match self {
-            Self::Stripe(n) => n,
-        }
-    }
-
-    /// As the command line of `zpool create` says it.
-    pub fn name(self) -> String {
-        match self {
-            Self::Stripe(1) => "single".to_owned(),
-            Self::Stripe(n) => format!("stripe-{n}"),
-        }
-    }
-}
-
 /// Everything a seed decides.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -190,7 +167,7 @@ impl Plan {
     pub fn new(seed: u64) -> Self {
         let mut random = Random::new(seed ^ 0x7a65_6f6c_6974_6500);
         let random = &mut random;
-        let layout = Layout::Stripe(random.pick(&[1, 1, 1, 2, 3]));
+        let layout = Layout::pick(random);
         let ashift = random.pick(&[9, 9, 12, 12, 12, 13]);
         let block_size = if ashift >= 12 { random.pick(&[512, 512, 4096]) } else { 512 };
         let record_size = random.pick(&[512_u64, 4096, 16 << 10, 128 << 10, 128 << 10, 1 << 20]);

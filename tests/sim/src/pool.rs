@@ -1,12 +1,12 @@
 //! The pool under test: its disks, made, opened, and cut off.
-use crate::plan::{Layout, Plan};
+use crate::plan::Plan;
 use blockdev::BlockDevice;
 use blockdev_sim::{DiskConfig, Image, SimDisk};
 use std::sync::Arc;
 use std::time::Duration;
 use vfs::{MountFlags, Namespace};
 use zfs::dsl::Property;
-use zfs::spa::{ImportOptions, MemoryLimits, PoolSpec, Spa, VdevSpec};
+use zfs::spa::{ImportOptions, MemoryLimits, PoolSpec, Spa, TopSpec, VdevSpec};
 use zpl::{CreateOptions, MountOptions, ZplFs, create_fs, mount};
 
 /// Name of the pool, and of its root dataset.
@@ -90,14 +90,17 @@ pub fn create(plan: &Plan, disks: &[Arc<SimDisk>]) -> Result<Open, String> {
         let value = property.parse_value(value).map_err(|e| format!("property {name}={value}: {e}"))?;
         spec.root_properties.push((property, value));
     }
-    let vdevs = match plan.layout {
-        Layout::Stripe(_) => devices(disks).into_iter().map(|device| VdevSpec {
-            device,
-            path: "/dev/sim".into(),
-            is_file: false,
-        }),
-    };
-    let spa = Spa::create(vdevs.collect(), &spec, &mut |tx, objset| {
+    let mut paths = 0..;
+    let mut vdevs = devices(disks).into_iter().map(|device| {
+        let path = format!("/dev/sim{}", paths.next().unwrap_or(0));
+        VdevSpec { device, path, is_file: false }
+    });
+    let tops = plan.layout.tops.iter().map(|top| TopSpec {
+        kind: top.kind,
+        purpose: top.purpose,
+        devices: vdevs.by_ref().take(top.nr_disks).collect(),
+    });
+    let spa = Spa::create(tops.collect(), &spec, &mut |tx, objset| {
         create_fs(tx, objset, &CreateOptions::default())
     });
     Open::new(spa.map_err(|e| format!("create: {e}"))?)

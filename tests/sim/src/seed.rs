@@ -174,13 +174,19 @@ impl Run {
     /// Opens what a power cut left and compares it.
     fn try_cut(&mut self, capture: &Capture, images: &[Image], moments: &Moments, mode: &str) {
         self.report.crash_points += 1;
-        let disks = pool::instant_disks(&self.plan, images);
+        let mut disks = pool::instant_disks(&self.plan, images);
+        let missing = match self.random.below(3) {
+            0 => self.plan.layout.pick_dispensable(&mut self.random),
+            _ => Vec::new(),
+        };
+        let mut number = 0..;
+        disks.retain(|_| number.next().is_none_or(|n: usize| !missing.contains(&n)));
         // What the group before the newest consists of is not used again yet: whoever rewinds finds it whole.
         let is_older_checked = self.random.chance(1, 6);
         let result = self.recover(capture, &disks, moments, is_older_checked);
         if let Err(what) = result {
             panic!(
-                "generation {}, cut {mode} at request {} ({:?}), moment {}: {what}",
+                "generation {}, cut {mode} at request {} ({:?}), moment {}, without disks {missing:?}: {what}",
                 moments.generation, capture.request, capture.moment, capture.at
             );
         }
