@@ -1,7 +1,9 @@
 //! The command line.
+pub mod dataset;
 pub mod pool;
 pub mod stream;
 
+use self::dataset::DatasetCommand;
 use self::pool::Pool;
 use self::stream::{Receive, Send, Stream};
 use crate::qemu::Machine;
@@ -49,6 +51,8 @@ pub enum Command {
     Receive(Receive),
     /// Look at a stream in a file, or at a resume token.
     Stream(Stream),
+    #[command(flatten)]
+    Dataset(DatasetCommand),
     /// Measure.
     Bench(Bench),
 }

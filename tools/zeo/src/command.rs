@@ -1,6 +1,7 @@
 //! One module for each command.
 pub mod bench;
 pub mod build;
+pub mod dataset;
 pub mod image;
 pub mod init;
 pub mod pool;
@@ -26,6 +27,7 @@ pub fn dispatch(cli: Cli) -> Result<u8> {
         Command::Send(args) => stream::send::run(&args, mode),
         Command::Receive(args) => stream::receive::run(&args, mode),
         Command::Stream(args) => stream::info::run(args.command, mode),
+        Command::Dataset(command) => dataset::run(command, mode).map(|()| 0),
         Command::Bench(args) => bench::run(&args, mode).map(|()| 0),
     }
 }

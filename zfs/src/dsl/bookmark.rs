@@ -70,6 +70,11 @@ impl Bookmark {
         self.words[5]
     }
 
+    /// Of those, freed before the next snapshot.
+    pub(crate) const fn freed(&self) -> u64 {
+        self.words[8]
+    }
+
     pub(crate) fn add_freed(&mut self, sums: Sums) {
         for (word, more) in self.words[8..11].iter_mut().zip([sums.used, sums.compressed, sums.uncompressed])
         {

@@ -8,6 +8,7 @@
 //! | [`dataset`] | an open dataset, what callers see of closed ones |
 //! | `props` | where values are kept, inheritance |
 //! | `dir` | directories, space up the tree |
+//! | [`figures`], `diff` | space figures and facts; what differs between two of a line |
 //! | `ledger`, `book` | what a dataset gains and loses in a transaction group; entering it in the figures |
 //! | `bpobj`, `deadlist`, `freeing` | lists of blocks to be freed some day, and freeing them |
 //! | `snapshot`, `holds`, `bookmark` | taking and destroying snapshots; what keeps them; marks that outlive them |
@@ -21,7 +22,9 @@ pub(crate) mod create;
 pub mod dataset;
 pub(crate) mod deadlist;
 pub(crate) mod destroy;
+pub(crate) mod diff;
 pub(crate) mod dir;
+pub mod figures;
 pub(crate) mod freeing;
 pub(crate) mod holds;
 pub(crate) mod ledger;
@@ -37,5 +40,6 @@ pub(crate) mod snapshot;
 pub(crate) mod swap;
 
 pub use dataset::{Dataset, DatasetInfo, DatasetKind, DatasetProperties, DatasetSpace};
+pub use figures::Figures;
 pub use names::DATASET_NAME_MAX;
 pub use property::{Property, PropertyValue, Source};

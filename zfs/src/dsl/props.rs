@@ -101,6 +101,47 @@ pub(crate) fn get(mos: &Mos, dir_id: ObjectId, property: &Property) -> Result<(P
     Err(Error::Damaged)
 }
 
+/// The same for a snapshot: what is set on it, then what is in force on its dataset. Of properties that are not
+/// inherited a snapshot has none of its dataset's.
+///
+/// # Errors
+/// As [`get`].
+pub(crate) fn get_of_snapshot(
+    mos: &Mos,
+    dir_id: ObjectId,
+    own: ObjectId,
+    property: &Property,
+) -> Result<(PropertyValue, Source)> {
+    if let Some((value, is_received)) = set_here(mos, own, property)? {
+        return Ok((value, if is_received { Source::Received } else { Source::Local }));
+    }
+    if !property.is_inheritable() {
+        return Ok((property.default_value(), Source::Default));
+    }
+    let (value, source) = get(mos, dir_id, property)?;
+    let source = match source {
+        Source::Local | Source::Received => Source::Inherited(dir::name(mos, dir_id)?),
+        other => other,
+    };
+    Ok((value, source))
+}
+
+/// User properties set on a snapshot itself.
+pub(crate) fn user_names_in(mos: &Mos, zap: ObjectId) -> Result<Vec<String>> {
+    let mut names: Vec<String> = Vec::new();
+    if zap.is_none() {
+        return Ok(names);
+    }
+    mos.for_each_name(zap, &mut |name| {
+        let name = name.split('$').next().unwrap_or(name);
+        if name.contains(':') && !names.iter().any(|n| n == name) {
+            names.push(name.to_string());
+        }
+        Ok(())
+    })?;
+    Ok(names)
+}
+
 fn default_of(mos: &Mos, dir_id: ObjectId, property: &Property) -> Result<PropertyValue> {
     Ok(match property {
         Property::Mountpoint => PropertyValue::Text(format!("/{}", dir::name(mos, dir_id)?)),
@@ -217,8 +258,7 @@ pub(crate) fn set_received(
 }
 
 /// Removes a local value; a received one becomes hidden.
-pub(crate) fn inherit(mos: &Mos, tx: &DmuTx, dir_id: ObjectId, property: &Property) -> Result<()> {
-    let zap = dir::read(mos, dir_id)?.props_zap;
+pub(crate) fn inherit_in(mos: &Mos, tx: &DmuTx, zap: ObjectId, property: &Property) -> Result<()> {
     if lookup(mos, zap, property, property.name())?.is_some() {
         mos.zap_remove(tx, zap, property.name())?;
     }

@@ -9,9 +9,10 @@ use super::{FeatureInfo, Spa, features, history};
 use crate::dmu::{DmuTx, Objset, ObjsetConfig, TxSpace};
 use crate::dsl::dataset::{self, DatasetParts};
 use crate::dsl::ledger::Ledger;
-use crate::dsl::names::{self, Entry};
+use crate::dsl::names::{self, Entry, Found};
 use crate::dsl::{
-    Dataset, DatasetInfo, DatasetKind, Property, PropertyValue, Source, bookmark, create, destroy, dir, props,
+    Dataset, DatasetInfo, DatasetKind, Property, PropertyValue, Source, bookmark, create, destroy, dir,
+    props, snapshot,
 };
 use crate::event::Event;
 use crate::txg::Txgs;
@@ -517,14 +518,18 @@ impl Spa {
         self.check_writable()?;
         property.check(value)?;
         let found = names::find(&self.mos, self.root_dir(), name)?;
-        if found.is_snapshot {
+        if found.is_snapshot && !matches!(property, Property::User(_)) {
             return Err(Error::Invalid);
         }
         check_limits(&self.mos, found.dir, self.usable_bytes(), property, value)?;
         let command = format!("zfs set {}={} {name}", property.name(), property.format_value(value));
         let (property, value) = (property.clone(), value.clone());
         self.run_task(When::AfterDatasets, move |spa, _, tx| {
-            set_stored(spa, tx, found.dir, &property, &value)?;
+            if found.is_snapshot {
+                snapshot::set_properties(&spa.mos, tx, found.dataset, &[(property, value)])?;
+            } else {
+                set_stored(spa, tx, found.dir, &property, &value)?;
+            }
             spa.note(tx, &command)
         })?;
         self.properties_changed()
@@ -538,13 +543,20 @@ impl Spa {
         let _admin = self.admin.lock();
         self.check_writable()?;
         let found = names::find(&self.mos, self.root_dir(), name)?;
-        if found.is_snapshot || !property.is_inheritable() {
+        let is_users = matches!(property, Property::User(_));
+        if found.is_snapshot && !is_users || !property.is_inheritable() {
             return Err(Error::Invalid);
         }
         let command = format!("zfs inherit {} {name}", property.name());
         let property = property.clone();
         self.run_task(When::AfterDatasets, move |spa, _, tx| {
-            props::inherit(&spa.mos, tx, found.dir, &property)?;
+            let zap = match found.is_snapshot {
+                true => dir::read_dataset(&spa.mos, found.dataset)?.props,
+                false => dir::read(&spa.mos, found.dir)?.props_zap,
+            };
+            if !zap.is_none() {
+                props::inherit_in(&spa.mos, tx, zap, &property)?;
+            }
             spa.note(tx, &command)
         })?;
         self.properties_changed()
@@ -565,7 +577,15 @@ impl Spa {
     /// `NotFound`, `Io`, `Checksum`, `Damaged`.
     pub fn get_property(&self, name: &str, property: &Property) -> Result<(PropertyValue, Source)> {
         let found = names::find(&self.mos, self.root_dir(), name)?;
-        props::get(&self.mos, found.dir, property)
+        self.get_property_of(&found, property)
+    }
+
+    fn get_property_of(&self, found: &Found, property: &Property) -> Result<(PropertyValue, Source)> {
+        if !found.is_snapshot {
+            return props::get(&self.mos, found.dir, property);
+        }
+        let own = dir::read_dataset(&self.mos, found.dataset)?.props;
+        props::get_of_snapshot(&self.mos, found.dir, own, property)
     }
 
     /// The user properties in force on a dataset.
@@ -574,7 +594,20 @@ impl Spa {
     /// `NotFound`, `Io`, `Checksum`, `Damaged`.
     pub fn user_properties(&self, name: &str) -> Result<Vec<(Property, PropertyValue, Source)>> {
         let found = names::find(&self.mos, self.root_dir(), name)?;
-        props::user_properties(&self.mos, found.dir)
+        let inherited = props::user_properties(&self.mos, found.dir)?;
+        if !found.is_snapshot {
+            return Ok(inherited);
+        }
+        let mut names = props::user_names_in(&self.mos, dir::read_dataset(&self.mos, found.dataset)?.props)?;
+        names.extend(inherited.into_iter().map(|(property, ..)| property.name().to_string()));
+        names.sort_unstable();
+        names.dedup();
+        let get = |name: String| {
+            let property = Property::User(name);
+            let (value, source) = self.get_property_of(&found, &property)?;
+            Ok((property, value, source))
+        };
+        names.into_iter().map(get).collect()
     }
 }
 

@@ -6,7 +6,7 @@ use super::Spa;
 use super::sync::When;
 use crate::dmu::DmuTx;
 use crate::dsl::names::{self, Found};
-use crate::dsl::{Property, PropertyValue, bookmark, dir, snapshot};
+use crate::dsl::{Figures, Property, PropertyValue, bookmark, diff, dir, figures, snapshot};
 use crate::{Error, Result};
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -122,6 +122,68 @@ impl Spa {
         self.head_changed(found.dir)?;
         let what = if is_gone { "destroy" } else { "defer_destroy" };
         self.note_event(tx, what, name, found.dataset, "")
+    }
+
+    /// Space figures and facts of a dataset or snapshot.
+    ///
+    /// # Errors
+    /// `NotFound`; `Io`, `Checksum`, `Damaged`.
+    pub fn figures(&self, name: &str) -> Result<Figures> {
+        let found = names::find(&self.mos, self.root_dir(), name)?;
+        if found.dataset.is_none() {
+            return Err(Error::NotFound);
+        }
+        figures::of(&self.mos, &found, self.usable_bytes())
+    }
+
+    /// Names of the datasets cloned from a snapshot.
+    ///
+    /// # Errors
+    /// `Io`, `Checksum`, `Damaged`.
+    pub fn clone_names(&self, figures: &Figures) -> Result<Vec<String>> {
+        let mut names: Vec<String> =
+            figures.clones.iter().map(|id| dir::name(&self.mos, *id)).collect::<Result<_>>()?;
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// Bytes written to a dataset or snapshot since a snapshot (`@s`) or bookmark (`#m`) of it, or, by full name, of
+    /// what it descends from.
+    ///
+    /// # Errors
+    /// `NotFound`; `Invalid` when it does not descend from that; `Unsupported` for a bookmark that does not know.
+    pub fn written_since(&self, name: &str, since: &str) -> Result<u64> {
+        let found = names::find(&self.mos, self.root_dir(), name)?;
+        let path = name.split('@').next().unwrap_or_default();
+        if let Some(mark) = since.strip_prefix('#') {
+            return figures::written_since_mark(&self.mos, &found, mark);
+        }
+        let full = if since.starts_with('@') { format!("{path}{since}") } else { since.to_string() };
+        let old = names::find(&self.mos, self.root_dir(), &full)?;
+        if !old.is_snapshot {
+            return Err(Error::Invalid);
+        }
+        figures::written_since(&self.mos, found.dataset, old.dataset)
+    }
+
+    /// Bytes that destroying the snapshots from `first` to `last` of a dataset would free.
+    ///
+    /// # Errors
+    /// `NotFound`; `Invalid` when they are not of one line.
+    pub fn reclaimed(&self, first: &str, last: &str) -> Result<u64> {
+        let find = |name: &str| names::find(&self.mos, self.root_dir(), name);
+        figures::reclaimed(&self.mos, find(first)?.dataset, find(last)?.dataset)
+    }
+
+    /// Numbers of the objects that differ between two datasets or snapshots, as they are on disk.
+    ///
+    /// # Errors
+    /// `NotFound`; `Io`, `Checksum`, `Damaged`; `Unsupported` when their files of dnodes are laid out differently.
+    pub fn changed_objects(&self, from: &str, to: &str) -> Result<BTreeSet<ObjectId>> {
+        let find = |name: &str| names::find(&self.mos, self.root_dir(), name);
+        let (a, b) = (find(from)?.dataset, find(to)?.dataset);
+        let root = |id: ObjectId| dir::read_dataset(&self.mos, id).map(|ds| ds.bp);
+        diff::changed_objects(&self.storage, (a.0, &root(a)?), (b.0, &root(b)?))
     }
 
     /// Tells an open head where its last snapshot is now.
