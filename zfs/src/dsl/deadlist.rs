@@ -183,6 +183,14 @@ impl Deadlist {
         }
     }
 
+    /// Buckets by least birth time; none of the oldest form.
+    pub(crate) fn buckets(&self) -> Option<&BTreeMap<u64, ObjectId>> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Buckets { buckets, .. } => Some(buckets),
+        }
+    }
+
     /// All keys.
     pub(crate) fn keys(&self) -> Vec<u64> {
         match self {

@@ -67,6 +67,8 @@ pub(crate) fn take(
     let snapshot = DslDatasetPhys {
         next_snap: head_id,
         snapnames_zap: ObjectId(0),
+        // The head holds all of it as yet.
+        unique_bytes: 0,
         num_children: 1,
         creation_time: env.time(),
         creation_txg: tx.txg(),

@@ -533,10 +533,8 @@ fn reason_in_mos(mos: &Mos, events: &EventLog, uberblock: &Uberblock) -> Result<
     if mos.directory_entry(names::REMOVING)?.is_some_and(|o| !o.is_none()) {
         return Ok(because("a device is being removed"));
     }
-    if let Some(bptree) = mos.directory_entry(names::BPTREE_OBJ)?
-        && !bptree.is_none()
-    {
-        return Ok(because("a dataset's destruction is under way"));
+    if mos.directory_entry(names::DELETED_CLONES)?.is_some_and(|o| !o.is_none()) {
+        return Ok(because("a clone is being destroyed by its live list"));
     }
     Ok(None)
 }

@@ -1,5 +1,5 @@
 //! Figures that can be counted again: features' refcounts, space of datasets and directories.
-use super::{Finding, Report};
+use super::{Finding, Report, deadlists};
 use crate::Result;
 use crate::dsl::bpobj::Sums;
 use crate::dsl::deadlist::{self, Deadlist};
@@ -23,6 +23,8 @@ pub(super) struct Counts {
     /// By parent: the sum of the children's use, and of what reservations set aside beyond it.
     children: BTreeMap<u64, (u64, u64)>,
     dirs: BTreeMap<u64, String>,
+    /// By directory: what its snapshots are charged, from dead lists; `None` where that cannot be told.
+    snapshots: BTreeMap<u64, Option<u64>>,
 }
 
 impl Counts {
@@ -71,7 +73,7 @@ impl Counts {
     /// Checks a dataset's or snapshot's figures against the blocks that were walked: those born after the snapshot
     /// before it.
     pub(super) fn dataset(
-        &self,
+        &mut self,
         mos: &Mos,
         entry: &Entry,
         ds: &DslDatasetPhys,
@@ -81,6 +83,9 @@ impl Counts {
         if !entry.is_snapshot && ds.flags.contains(DslDatasetFlags::UNIQUE_ACCURATE) {
             compare(report, format!("{}: unique", entry.name), ds.unique_bytes, walked.used);
         }
+        let dead = deadlists::check(mos, entry, ds, report)?;
+        let sum = self.snapshots.entry(entry.dir.0).or_insert(Some(0));
+        *sum = sum.zip(dead).map(|(sum, dead)| sum.wrapping_add(dead));
         // It refers to what the snapshot before it did, less what it gave up since, plus what it wrote.
         let mut expected = walked;
         if let Some(prev) = ds.prev_snap.non_zero() {
@@ -106,7 +111,7 @@ impl Counts {
     }
 }
 
-fn compare(report: &mut Report, what: String, stored: u64, counted: u64) {
+pub(super) fn compare(report: &mut Report, what: String, stored: u64, counted: u64) {
     if stored != counted {
         report.add(Finding::Accounting { what, stored, counted });
     }
@@ -128,6 +133,9 @@ fn check_dirs(mos: &Mos, counts: &Counts, report: &mut Report) -> Result<()> {
         let part = |kind: DdUsed| dir.used_breakdown[kind as usize];
         compare(report, format!("{name}: used by children"), part(DdUsed::Child), used);
         compare(report, format!("{name}: reserved by children"), part(DdUsed::ChildReserved), reserved);
+        if let Some(Some(sum)) = counts.snapshots.get(id) {
+            compare(report, format!("{name}: used by snapshots"), part(DdUsed::Snap), *sum);
+        }
         let sum = dir.used_breakdown.iter().fold(0u64, |sum, part| sum.wrapping_add(*part));
         compare(report, format!("{name}: used"), dir.used_bytes, sum);
     }

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `walk` | the walk over all object sets and lists of blocks |
 //! | `checker` | checking copies on several threads |
+//! | `deadlists` | dead lists, and the figures of snapshots that follow from them |
 //! | `space` | what is claimed by blocks, against what the space maps say |
 //! | `counts` | features' refcounts and the figures of the space accounting |
 //!
@@ -12,6 +13,7 @@
 //! objects of the MOS come through its cache, so a pool open for writing must be synced and quiet.
 mod checker;
 mod counts;
+mod deadlists;
 mod space;
 mod walk;
 
