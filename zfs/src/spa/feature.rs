@@ -49,6 +49,7 @@ pub const fn support(feature: Feature) -> Support {
         | F::RedactionBookmarks
         | F::RedactionListSpill
         | F::MultiVdevCrashDump
+        | F::Livelist
         | F::Zilsaxattr => Support::Write,
         F::FilesystemLimits
         | F::LargeMicrozap
@@ -58,7 +59,6 @@ pub const fn support(feature: Feature) -> Support {
         | F::ZpoolCheckpoint
         | F::ResilverDefer
         | F::DeviceRebuild
-        | F::Livelist
         | F::RedactedDatasets
         | F::BlockCloning
         | F::BlockCloningEndian

@@ -124,6 +124,22 @@ impl Spa {
         self.note_event(tx, what, name, found.dataset, "")
     }
 
+    /// The snapshots of a dataset: numbers and names (without the dataset's), by number.
+    ///
+    /// # Errors
+    /// `NotFound`; `Io`, `Checksum`, `Damaged`.
+    pub fn snapshots_of(&self, path: &str) -> Result<Vec<(u64, String)>> {
+        let dir_id = names::find_dir(&self.mos, self.root_dir(), path)?;
+        let head = dir::read(&self.mos, dir_id)?.head_dataset;
+        let mut found = Vec::new();
+        self.mos.for_each_u64(dir::read_dataset(&self.mos, head)?.snapnames_zap, &mut |name, id| {
+            found.push((id, name.to_string()));
+            Ok(())
+        })?;
+        found.sort_unstable();
+        Ok(found)
+    }
+
     /// Space figures and facts of a dataset or snapshot.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use crate::acl;
 use crate::attrs::{Attrs, Changed, flags, time_bytes};
 use crate::error::IntoVfs;
 use crate::fs::ZplFs;
+use crate::quota::Account;
 use crate::znode::{Znode, rdev_of};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -90,6 +91,14 @@ impl Znode {
         .vfs()
     }
 
+    /// Whose accounts a file made in this directory counts in.
+    fn owners_below(&self, cred: Cred) -> [(Account, u64); 3] {
+        let a = self.attrs.lock();
+        let project = if a.flags & flags::PROJECT_INHERIT != 0 { a.project } else { 0 };
+        let users = (Account::User, u64::from(cred.uid));
+        [users, (Account::Group, u64::from(cred.gid)), (Account::Project, project)]
+    }
+
     pub(crate) fn create_entry(
         &self,
         name: &[u8],
@@ -125,6 +134,7 @@ impl Znode {
             Ok(_) => return Err(Error::Exists),
             Err(e) => return Err(crate::error::to_vfs(e)),
         }
+        self.fs.check_quota(|| self.owners_below(cred), true)?;
         let tx = self.fs.begin(TxSpace::names(2, 1))?;
         let znode = self.fs.new_znode(&tx, node, perm, cred, Some(self), place)?;
         if let Err(e) = entries.insert_u64(&tx, name, entry_of(&znode)) {
@@ -144,6 +154,7 @@ impl Znode {
         self.entries()?;
         self.fs.check_writable()?;
         self.fs.settle();
+        self.fs.check_quota(|| self.owners_below(cred), true)?;
         let tx = self.fs.begin(TxSpace::names(1, 1))?;
         let znode = self.fs.new_znode(&tx, NewNode::Regular, perm, cred, Some(self), None)?;
         self.fs.add_unlinked(&tx, znode.object())?;

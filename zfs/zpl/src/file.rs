@@ -8,6 +8,7 @@
 //! shows what was cut off.
 use crate::attrs::{Changed, flags};
 use crate::error::{IntoVfs, to_vfs};
+use crate::quota::Account;
 use crate::znode::{Znode, valid_time};
 use abd::{PAGE_SIZE, PageRef};
 use core::ops::Range;
@@ -123,7 +124,8 @@ impl Znode {
         let mut at = offset;
         while at < end {
             let n = (CHUNK - at % CHUNK).min(end - at);
-            let result = self.write_chunk(at, n as usize, (end, u64::MAX), source);
+            let may = self.fs.check_quota(|| self.owners(), false);
+            let result = may.and_then(|()| self.write_chunk(at, n as usize, (end, u64::MAX), source));
             match result {
                 Ok(written) => {
                     at += written as u64;
@@ -170,6 +172,23 @@ impl Znode {
         Ok(written)
     }
 
+    /// Whose accounts it counts in.
+    pub(crate) fn owners(&self) -> [(Account, u64); 3] {
+        let a = self.attrs.lock();
+        [(Account::User, a.uid), (Account::Group, a.gid), (Account::Project, a.project)]
+    }
+
+    /// A file is given only to those who have room for it.
+    fn check_new_owner(&self, set: &SetAttr) -> Result<()> {
+        let [(_, uid), (_, gid), _] = self.owners();
+        let change = |account: Account, old: u64, new: Option<u32>| match new.map(u64::from) {
+            Some(new) if new != old => self.fs.check_quota(|| [(account, new); 3], true),
+            _ => Ok(()),
+        };
+        change(Account::User, uid, set.uid)?;
+        change(Account::Group, gid, set.gid)
+    }
+
     /// Changes attributes, the size among them, in one transaction.
     pub(crate) fn set_attributes(&self, set: &SetAttr) -> Result<()> {
         self.fs.check_writable()?;
@@ -194,6 +213,9 @@ impl Znode {
         let shrinks = set.size.is_some_and(|size| size < self.size());
         let mut space = TxSpace::write(if shrinks { u64::from(self.dnode.block_size()) } else { 0 });
         space.is_net_free = shrinks;
+        if set.uid.is_some() || set.gid.is_some() {
+            self.check_new_owner(set)?;
+        }
         let tx = self.fs.begin(space)?;
         if let Some(size) = set.size.filter(|_| shrinks) {
             self.dnode.free_range(&tx, size, u64::MAX).vfs()?;

@@ -1,6 +1,8 @@
 //! A mounted dataset.
 use crate::attrs::{Attrs, Changed};
+use crate::ctldir;
 use crate::error::{Error, IntoVfs, Result, to_vfs};
+use crate::quota::{Account, Quotas};
 use crate::table::{Found, ZnodeTable};
 use crate::znode::Znode;
 use abd::{Abd, PAGE_SIZE, PageRef};
@@ -43,6 +45,22 @@ pub trait Backing: Send + Sync {
     /// # Errors
     /// When they cannot be read.
     fn properties(&self) -> zfs::Result<DatasetProperties>;
+
+    /// Its snapshots: number and name, by number. None of a snapshot.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn snapshots(&self) -> zfs::Result<Vec<(u64, String)>> {
+        Ok(Vec::new())
+    }
+
+    /// One of its snapshots as a file system.
+    ///
+    /// # Errors
+    /// `NotFound`; why it cannot be opened.
+    fn open_snapshot(&self, _name: &str) -> Result<Arc<ZplFs>> {
+        Err(Error::Zfs(zfs::Error::NotFound))
+    }
 }
 
 /// How access times are kept.
@@ -60,6 +78,7 @@ struct Settings {
     is_atime_relative: AtomicBool,
     dnode_slots: AtomicU32,
     has_xattrs: AtomicBool,
+    snap_dir: AtomicU64,
 }
 
 impl Settings {
@@ -70,6 +89,7 @@ impl Settings {
             is_atime_relative: AtomicBool::new(true),
             dnode_slots: AtomicU32::new(1),
             has_xattrs: AtomicBool::new(true),
+            snap_dir: AtomicU64::new(ctldir::DISABLED),
         }
     }
 }
@@ -108,6 +128,7 @@ pub struct ZplFs {
     /// The newest group that changed a file that is not in memory any more.
     dropped_txg: AtomicU64,
     zero_page: PageRef,
+    quotas: Quotas,
 }
 
 impl ZplFs {
@@ -181,6 +202,8 @@ impl ZplFs {
         (root, unlinked): (ObjectId, Option<Zap>),
         options: &OpenOptions,
     ) -> zfs::Result<Arc<Self>> {
+        let quotas =
+            if options.is_read_only || root.is_none() { Quotas::default() } else { Quotas::load(&objset)? };
         let zero_page = Abd::zeroed(PAGE_SIZE).page_at(0).ok_or(zfs::Error::Io)?;
         Ok(Arc::new_cyclic(|me| Self {
             me: me.clone(),
@@ -201,6 +224,7 @@ impl ZplFs {
             nr_stale_atimes: AtomicUsize::new(0),
             dropped_txg: AtomicU64::new(0),
             zero_page,
+            quotas,
         }))
     }
 
@@ -224,7 +248,30 @@ impl ZplFs {
         if let Some(zil) = self.zil() {
             zil.set_mode(SyncMode::from_id(p.sync));
         }
+        s.snap_dir.store(p.snap_dir, Ordering::Relaxed);
         Ok(())
+    }
+
+    pub(crate) fn backing(&self) -> &dyn Backing {
+        &*self.backing
+    }
+
+    /// 0 hidden, 1 visible, 2 disabled.
+    pub(crate) fn snap_dir(&self) -> u64 {
+        self.settings.snap_dir.load(Ordering::Relaxed)
+    }
+
+    /// Whether whoever writes to a file, or makes one, may: users, groups and projects have limits.
+    ///
+    /// # Errors
+    /// `Quota`.
+    #[inline]
+    pub(crate) fn check_quota(
+        &self,
+        owners: impl FnOnce() -> [(Account, u64); 3],
+        makes: bool,
+    ) -> vfs::Result<()> {
+        if self.quotas.is_empty() { Ok(()) } else { self.quotas.check(&self.objset, &owners(), makes) }
     }
 
     pub(crate) fn root_object(&self) -> ObjectId {

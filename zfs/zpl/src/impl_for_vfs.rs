@@ -1,4 +1,5 @@
 //! Znodes as vnodes.
+use crate::ctldir::{self, CtlDir};
 use crate::znode::Znode;
 use abd::PageRef;
 use alloc::sync::Arc;
@@ -15,6 +16,16 @@ use vfs::{
 fn own(this: &Znode, vnode: &VnodeRef) -> Result<Arc<Znode>> {
     let other = vnode.as_any().downcast_ref::<Znode>().ok_or(Error::CrossDevice)?;
     if Arc::ptr_eq(&other.fs, &this.fs) { other.arc() } else { Err(Error::CrossDevice) }
+}
+
+impl Znode {
+    /// `.zfs` of the root directory.
+    fn control_directory(&self) -> Result<VnodeRef> {
+        if self.object() != self.fs.root_object() || self.fs.snap_dir() == ctldir::DISABLED {
+            return Err(Error::NotFound);
+        }
+        Ok(CtlDir::root(self.fs.clone()))
+    }
 }
 
 impl Vnode for Znode {
@@ -43,7 +54,10 @@ impl Vnode for Znode {
     }
 
     fn lookup(&self, name: &[u8]) -> Result<VnodeRef> {
-        let found = self.lookup_znode(name)?;
+        let found = match self.lookup_znode(name) {
+            Err(Error::NotFound) if name == ctldir::NAME => return self.control_directory(),
+            found => found?,
+        };
         Ok(found)
     }
 
@@ -83,7 +97,21 @@ impl Vnode for Znode {
     }
 
     fn readdir(&self, cursor: u64, each: &mut dyn FnMut(DirEntry<'_>) -> bool) -> Result<()> {
-        self.read_entries(cursor, each)
+        if self.object() != self.fs.root_object() || self.fs.snap_dir() != ctldir::VISIBLE {
+            return self.read_entries(cursor, each);
+        }
+        let mut is_stopped = cursor >= ctldir::CURSOR_END;
+        if cursor < ctldir::CURSOR {
+            self.read_entries(cursor, &mut |entry| {
+                is_stopped = !each(entry);
+                !is_stopped
+            })?;
+        }
+        if !is_stopped {
+            let (kind, next_cursor) = (FileType::Directory, ctldir::CURSOR_END);
+            each(DirEntry { name: ctldir::NAME, ino: ctldir::INO_ROOT, kind, next_cursor });
+        }
+        Ok(())
     }
 
     fn read(&self, offset: u64, sink: &mut dyn ReadSink) -> Result<usize> {

@@ -14,6 +14,8 @@
 //! | [`dir`], [`rename`] | directory operations |
 //! | [`remove`] | what happens to files without names |
 //! | [`file`] | content |
+//! | `ctldir` | `.zfs`: snapshots as directories |
+//! | [`quota`] | limits by user, group and project |
 //! | `path` | from an object back to its name |
 //! | [`xattr`] | extended attributes |
 //! | [`acl`] | the ACL that says what the mode says |
@@ -35,6 +37,7 @@ extern crate alloc;
 pub mod acl;
 pub mod attrs;
 pub mod create;
+mod ctldir;
 pub mod dir;
 pub mod error;
 pub mod file;
@@ -43,6 +46,7 @@ mod impl_for_vfs;
 mod log;
 pub mod mount;
 mod path;
+pub mod quota;
 pub mod remove;
 pub mod rename;
 mod replay;

@@ -1,9 +1,12 @@
 //! Datasets of a pool as file systems.
 use crate::error::{Error, Result};
 use crate::fs::{Backing, OpenOptions, ZplFs};
+use alloc::collections::BTreeMap;
+use alloc::format;
 use alloc::string::String;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use rt::SpinLock;
 use vfs::{Caller, DentryRef, FileSystem, MountFlags, Namespace, NewNode, TimeSpec, WalkFlags, WalkFrom};
 use zfs::dsl::{Dataset, DatasetKind, DatasetProperties, DatasetSpace};
 use zfs::spa::Spa;
@@ -20,7 +23,9 @@ pub struct MountOptions {
 /// A dataset, and the pool it keeps open.
 struct Mounted {
     dataset: Arc<Dataset>,
-    _spa: Arc<Spa>,
+    spa: Arc<Spa>,
+    /// Its snapshots that are in use as file systems.
+    snapshots: SpinLock<BTreeMap<String, Weak<ZplFs>>>,
 }
 
 impl Backing for Mounted {
@@ -35,6 +40,32 @@ impl Backing for Mounted {
     fn properties(&self) -> zfs::Result<DatasetProperties> {
         self.dataset.properties()
     }
+
+    fn snapshots(&self) -> zfs::Result<Vec<(u64, String)>> {
+        if self.dataset.is_snapshot() {
+            return Ok(Vec::new());
+        }
+        self.spa.snapshots_of(&self.dataset.name())
+    }
+
+    fn open_snapshot(&self, name: &str) -> Result<Arc<ZplFs>> {
+        if self.dataset.is_snapshot() {
+            return Err(Error::Zfs(zfs::Error::NotFound));
+        }
+        let full = format!("{}@{name}", self.dataset.name());
+        if let Some(open) = self.snapshots.lock().get(&full).and_then(Weak::upgrade) {
+            return Ok(open);
+        }
+        let fs = mount(&self.spa, &full, &MountOptions { read_only: true, clock: None })?;
+        let mut open = self.snapshots.lock();
+        open.retain(|_, fs| fs.strong_count() > 0);
+        // Another thread may have been faster: one file system for each snapshot.
+        if let Some(first) = open.get(&full).and_then(Weak::upgrade) {
+            return Ok(first);
+        }
+        open.insert(full, Arc::downgrade(&fs));
+        Ok(fs)
+    }
 }
 
 /// Opens the file system of `pool/dataset` or, read-only, of `pool/dataset@snapshot`.
@@ -48,7 +79,11 @@ pub fn mount(spa: &Arc<Spa>, name: &str, options: &MountOptions) -> Result<Arc<Z
         options.read_only || dataset.properties()?.read_only || dataset.read_only_reason().is_some();
     let objset = dataset.objset();
     let open = OpenOptions { is_read_only, has_projects: has_projects(spa)?, clock: options.clock };
-    ZplFs::open(objset, Arc::new(Mounted { dataset, _spa: spa.clone() }), &open)
+    ZplFs::open(
+        objset,
+        Arc::new(Mounted { dataset, spa: spa.clone(), snapshots: SpinLock::default() }),
+        &open,
+    )
 }
 
 /// Whether files of a pool have projects: what `CreateOptions::has_projects` must say.

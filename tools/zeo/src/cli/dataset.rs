@@ -65,6 +65,12 @@ pub enum DatasetCommand {
     Release(Hold),
     /// List holds.
     Holds(Holds),
+    /// What users use of a file system, and their limits.
+    Userspace(Accounts),
+    /// What groups use of a file system, and their limits.
+    Groupspace(Accounts),
+    /// What projects use of a file system, and their limits.
+    Projectspace(Accounts),
     /// Mark a snapshot's moment.
     Bookmark {
         /// The image.
@@ -281,6 +287,21 @@ pub struct Holds {
     /// Snapshots.
     #[arg(required = true)]
     pub snapshots: Vec<String>,
+}
+
+/// `zeo userspace`
+#[derive(Debug, Args)]
+pub struct Accounts {
+    /// The image.
+    pub image: String,
+    /// No heading, one tab between fields.
+    #[arg(short = 'H')]
+    pub script: bool,
+    /// Exact numbers.
+    #[arg(short = 'p')]
+    pub exact: bool,
+    /// File system or snapshot.
+    pub dataset: String,
 }
 
 /// `zeo snap diff`

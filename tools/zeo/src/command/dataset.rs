@@ -1,4 +1,5 @@
-//! Commands on datasets: `zeo create|list|get|set|inherit|snap|clone|promote|rollback|rename|destroy|hold|release|holds|bookmark`.
+//! Commands on datasets: `zeo create|list|get|set|inherit|snap|clone|promote|rollback|rename|destroy|
+//! hold|release|holds|bookmark|userspace|groupspace|projectspace`.
 //!
 //! | module | holds |
 //! |---|---|
@@ -8,12 +9,14 @@
 //! | [`list`], [`get`] | listings |
 //! | [`change`] | everything that changes one thing |
 //! | [`destroy`] | what is to be destroyed, in which order |
+//! | [`space`] | what users, groups and projects use and may use |
 //! | [`diff`] | what differs between snapshots |
 pub mod change;
 pub mod destroy;
 pub mod diff;
 pub mod get;
 pub mod list;
+pub mod space;
 pub mod table;
 pub mod target;
 pub mod values;
@@ -21,6 +24,7 @@ pub mod values;
 use crate::cli::dataset::{DatasetCommand, SnapCommand};
 use crate::report::Mode;
 use anyhow::Result;
+use zpl::quota::Account;
 
 /// Runs it.
 ///
@@ -46,6 +50,9 @@ pub fn run(command: DatasetCommand, mode: Mode) -> Result<()> {
         DatasetCommand::Hold(args) => change::hold(&args),
         DatasetCommand::Release(args) => change::release(&args),
         DatasetCommand::Holds(args) => list::holds(&args, mode),
+        DatasetCommand::Userspace(args) => space::run(&args, Account::User, mode),
+        DatasetCommand::Groupspace(args) => space::run(&args, Account::Group, mode),
+        DatasetCommand::Projectspace(args) => space::run(&args, Account::Project, mode),
         DatasetCommand::Bookmark { image, source, bookmark } => change::bookmark(&image, &source, &bookmark),
     }
 }

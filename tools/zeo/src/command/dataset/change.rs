@@ -1,6 +1,6 @@
 //! Commands that change one thing: what the pool is asked, and what is said when it refuses.
-use super::destroy;
 use super::target::{self, About, Target};
+use super::{destroy, space};
 use crate::cli::dataset::{Create, Hold, Rename, Rollback};
 use crate::failure::Failure;
 use anyhow::{Result, anyhow, bail};
@@ -64,10 +64,16 @@ pub fn set(image: &str, words: &[String]) -> Result<()> {
         )
         .into());
     }
+    let (limits, properties): (Vec<_>, Vec<_>) = properties
+        .into_iter()
+        .partition(|word| space::is_account(word.split('=').next().unwrap_or_default()));
     let properties = parse(&properties)?;
     target::change(image, |target| {
         for name in &datasets {
             let full = target.full(name);
+            for (name, value) in limits.iter().filter_map(|word| word.split_once('=')) {
+                space::set(target, &full, name, value)?;
+            }
             for (property, value) in &properties {
                 let what = || format!("cannot set property '{}' of '{full}'", property.name());
                 target.spa().set_property(&full, property, value).about(what)?;

@@ -176,6 +176,11 @@ impl Item {
                 None => Value::fact("-"),
             }));
         }
+        if super::space::is_account(name) && self.kind == Kind::Filesystem {
+            let number = super::space::value(target, &self.name, name)?;
+            let shown = |n: u64| if name.contains("obj") || exact { n.to_string() } else { nice(n) };
+            return Ok(number.map(|n| Value { text: shown(n), source: Source::Local, number: Some(n) }));
+        }
         let Ok(property) = Property::parse(name) else {
             bail!("there is no property '{name}'");
         };
