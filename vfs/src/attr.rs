@@ -170,3 +170,13 @@ pub struct StatFs {
     /// Type, as in /proc/mounts.
     pub fs_type: &'static str,
 }
+
+/// Permissions without the bits that let a program run as its owner or group. The group's bit counts only where the group
+/// may execute: elsewhere it once meant mandatory locking.
+pub const fn without_set_id(perm: u32) -> u32 {
+    const SET_UID: u32 = 0o4000;
+    const SET_GID: u32 = 0o2000;
+    const GROUP_EXECUTE: u32 = 0o10;
+    let dropped = if perm & GROUP_EXECUTE != 0 { SET_UID | SET_GID } else { SET_UID };
+    perm & !dropped
+}

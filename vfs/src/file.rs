@@ -3,7 +3,7 @@
 //! The offset has a lock of its own, held across reads and writes that use it, so that two threads reading through
 //! one descriptor get different bytes; positioned calls never take it.
 use crate::advisory::LockTable;
-use crate::attr::{Attr, FileType};
+use crate::attr::{Attr, FileType, SetAttr, without_set_id};
 use crate::dentry::DentryRef;
 use crate::device::CharDevice;
 use crate::error::{Error, Result};
@@ -84,12 +84,24 @@ pub struct File {
     device: Option<Arc<dyn CharDevice>>,
     flags: AtomicU32,
     offset: Mutex<u64>,
+    /// A change by this opener takes set-id bits away, see [`File::shed_set_id`].
+    sheds_set_id: bool,
     /// Set by the first flock or OFD lock: where to release them.
     locks: Once<Arc<LockTable>>,
 }
 
 impl File {
     pub(crate) fn new(dentry: DentryRef, device: Option<Arc<dyn CharDevice>>, flags: OpenFlags) -> Arc<Self> {
+        Self::new_shedding(dentry, device, flags, false)
+    }
+
+    /// A file that was a program with set-id bits when someone other than root opened it for writing.
+    pub(crate) fn new_shedding(
+        dentry: DentryRef,
+        device: Option<Arc<dyn CharDevice>>,
+        flags: OpenFlags,
+        sheds_set_id: bool,
+    ) -> Arc<Self> {
         Arc::new(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             vnode: dentry.vnode().clone(),
@@ -97,6 +109,7 @@ impl File {
             device,
             flags: AtomicU32::new(flags.bits()),
             offset: Mutex::new(0),
+            sheds_set_id,
             locks: Once::new(),
         })
     }
@@ -214,10 +227,30 @@ impl File {
             let n = device.write(offset, source, flags.contains(OpenFlags::NON_BLOCKING))?;
             return Ok((offset, n));
         }
+        if self.sheds_set_id {
+            self.shed_set_id()?;
+        }
         if flags.contains(OpenFlags::APPEND) {
             return self.vnode.append(source);
         }
         self.vnode.write(offset, source).map(|n| (offset, n))
+    }
+
+    /// Takes away the bits that would let a changed program run as its owner or group, as every change by someone other
+    /// than root does; what bits a file has counts when it is opened.
+    ///
+    /// # Errors
+    /// When the attributes cannot be changed.
+    pub fn shed_set_id(&self) -> Result<()> {
+        if !self.sheds_set_id {
+            return Ok(());
+        }
+        let perm = self.vnode.getattr()?.perm;
+        let kept = without_set_id(perm);
+        if kept == perm {
+            return Ok(());
+        }
+        self.vnode.setattr(&SetAttr { perm: Some(kept), ..SetAttr::default() })
     }
 
     fn sync_written(&self, at: u64, n: usize, flags: OpenFlags) -> Result<usize> {

@@ -48,7 +48,7 @@ pub mod walk;
 
 pub use access::{Access, Caller, check_access};
 pub use advisory::{FileKey, LockKind, LockOwner, LockTable, RecordLock};
-pub use attr::{Attr, Cred, DeviceId, FileType, SetAttr, SetTime, StatFs, TimeSpec};
+pub use attr::{Attr, Cred, DeviceId, FileType, SetAttr, SetTime, StatFs, TimeSpec, without_set_id};
 pub use dentry::{Dentry, DentryRef, Name};
 pub use device::{CharDevice, DeviceTable};
 pub use error::{Error, Result};

@@ -1,6 +1,6 @@
 //! open(2) and the calls that change names, by path.
 use crate::access::{Access, check_access, check_dentry};
-use crate::attr::{FileType, SetAttr};
+use crate::attr::{FileType, SetAttr, without_set_id};
 use crate::dentry::DentryRef;
 use crate::error::{Error, Result};
 use crate::file::{File, OpenFlags};
@@ -107,8 +107,11 @@ impl Namespace {
         let mut want = Access::empty();
         want.set(Access::READ, flags.contains(OpenFlags::READ));
         want.set(Access::WRITE, is_change);
+        let mut sheds_set_id = false;
         if from.caller.cred.uid != 0 {
-            check_access(&dentry.vnode().getattr()?, &from.caller, want)?;
+            let attr = dentry.vnode().getattr()?;
+            check_access(&attr, &from.caller, want)?;
+            sheds_set_id = is_change && kind == FileType::Regular && without_set_id(attr.perm) != attr.perm;
         }
         let is_stored = matches!(kind, FileType::Regular | FileType::Directory);
         if is_change && is_stored && dentry.mount().is_read_only() {
@@ -122,7 +125,11 @@ impl Namespace {
         if flags.contains(OpenFlags::TRUNCATE) && kind == FileType::Regular {
             dentry.vnode().setattr(&SetAttr { size: Some(0), ..SetAttr::default() })?;
         }
-        Ok(File::new(dentry, device, flags))
+        let file = File::new_shedding(dentry, device, flags, sheds_set_id);
+        if flags.contains(OpenFlags::TRUNCATE) {
+            file.shed_set_id()?;
+        }
+        Ok(file)
     }
 
     fn open_device(&self, dentry: &DentryRef) -> Result<Arc<dyn crate::device::CharDevice>> {

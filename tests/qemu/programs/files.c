@@ -78,6 +78,24 @@ int main(int argc, char **argv) {
     struct statfs sf;
     CHECK(statfs(".", &sf) == 0 && sf.f_namelen == 255 && fstatfs(um, &sf) == 0);
 
+    int bits = open("bits", O_CREAT | O_RDWR, 0600);
+    CHECK(fchmod(bits, 06777) == 0 && write(bits, "x", 1) == 1 && fstat(bits, &st) == 0 && (st.st_mode & 07777) == 06777);
+    pid_t other = fork();
+    if (other == 0) {
+        CHECK(setgid(1000) == 0 && setuid(1000) == 0);
+        int theirs = open("bits", O_WRONLY);
+        CHECK(theirs >= 0 && write(theirs, "y", 1) == 1);
+        _exit(0);
+    }
+    int how;
+    CHECK(waitpid(other, &how, 0) == other && how == 0 && fstat(bits, &st) == 0 && (st.st_mode & 07777) == 0777);
+    CHECK(fchmod(bits, 06767) == 0 && fchown(bits, 12, -1) == 0 && fstat(bits, &st) == 0 && (st.st_mode & 07777) == 02767);
+    char longer[300];
+    memset(longer, 'n', sizeof longer), longer[256] = 0;
+    CHECK(open(longer, O_CREAT | O_RDWR, 0600) == -1 && errno == ENAMETOOLONG && stat(longer, &st) == -1 && errno == ENAMETOOLONG);
+    longer[255] = 0;
+    CHECK(close(open(longer, O_CREAT | O_RDWR, 0600)) == 0 && unlink(longer) == 0);
+
     CHECK(fallocate(um, 0, 0, 8192) == 0 && fstat(um, &st) == 0 && st.st_size == 8192);
     CHECK(fallocate(um, FALLOC_FL_KEEP_SIZE, 0, 16384) == 0 && fstat(um, &st) == 0 && st.st_size == 8192);
     CHECK(pwrite(um, "data", 4, 4096) == 4 && fallocate(um, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 4096, 4096) == 0);

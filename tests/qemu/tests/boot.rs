@@ -39,6 +39,14 @@ fn smallest_and_large_memory() -> Result<()> {
     Ok(())
 }
 
+/// The most of both: 64 CPUs and 64 GiB, of which the host gives what is touched.
+#[test]
+fn sixty_four_gibibytes() -> Result<()> {
+    let vm = Vm::new().machine("q35,memory-backend=all").memory(64 << 10).cpus(64);
+    let vm = vm.arg("-object").arg("memory-backend-ram,id=all,size=64G,reserve=off");
+    boots(vm.limit(Duration::from_secs(180)), "64 CPUs, 6551").map(drop)
+}
+
 #[test]
 fn plain_cpu_model() -> Result<()> {
     boots(Vm::new().cpu("qemu64").memory(64), "1 CPUs")?;

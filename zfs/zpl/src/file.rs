@@ -294,8 +294,11 @@ impl Znode {
         let _all = self.ranges.write(0..u64::MAX);
         let size = self.size();
         let (cleared, keeps_size) = match mode {
-            // Copy on write cannot reserve blocks: the size is all there is to it.
-            FallocateMode::Allocate { keep_size } => (0..0, keep_size),
+            // Copy on write cannot reserve blocks: what does not fit now is refused, the rest is the size.
+            FallocateMode::Allocate { keep_size } => {
+                self.check_room(range.end - range.start)?;
+                (0..0, keep_size)
+            }
             FallocateMode::PunchHole => (range.start..range.end.min(size), true),
             FallocateMode::ZeroRange { keep_size } => (range.start..range.end.min(size), keep_size),
         };
@@ -326,6 +329,14 @@ impl Znode {
         }
         if grows {
             self.log_size(&tx, range.end);
+        }
+        Ok(())
+    }
+
+    /// Whether so many bytes could be written now, with a tenth for what points to them.
+    fn check_room(&self, bytes: u64) -> Result<()> {
+        if bytes.saturating_add(bytes / 10) > self.fs.available()? {
+            return Err(Error::NoSpace);
         }
         Ok(())
     }

@@ -132,6 +132,11 @@ pub struct ZplFs {
 }
 
 impl ZplFs {
+    /// Bytes that can still be written.
+    pub(crate) fn available(&self) -> vfs::Result<u64> {
+        Ok(self.backing.space().vfs()?.available)
+    }
+
     /// Opens the file system in an object set.
     ///
     /// # Errors

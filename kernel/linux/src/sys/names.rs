@@ -13,7 +13,7 @@ use linux_raw_sys::general as k;
 use mm::space::Object;
 use vfs::{
     Access, DentryRef, FallocateMode, FileType, NewNode, OpenFlags, RenameMode, SetAttr, SetTime, VnodeRef,
-    WalkFlags,
+    WalkFlags, without_set_id,
 };
 
 fn make(c: &Call<'_>, dirfd: i32, path: u64, node: NewNode<'_>, mode: u32) -> SysResult {
@@ -356,9 +356,8 @@ fn change_owner(task: &Task, dentry: &DentryRef, uid: u32, gid: u32) -> SysResul
             return Err(Errno::EPERM);
         }
     }
-    let drops_bits =
-        attr.kind == FileType::Regular && attr.perm & 0o6000 != 0 && (uid.is_some() || gid.is_some());
-    let perm = drops_bits.then_some(attr.perm & !0o6000);
+    let drops_bits = attr.kind == FileType::Regular && (uid.is_some() || gid.is_some());
+    let perm = drops_bits.then_some(without_set_id(attr.perm)).filter(|perm| *perm != attr.perm);
     set_owned(task, dentry, &SetAttr { uid, gid, perm, ..SetAttr::default() })
 }
 
@@ -487,6 +486,10 @@ pub fn truncate(c: &mut Call<'_>) -> SysResult {
     if dentry.mount().is_read_only() {
         return Err(Errno::EROFS);
     }
+    let kept = without_set_id(attr.perm);
+    if kept != attr.perm && !c.task.process.cred.lock().is_root() {
+        dentry.vnode().setattr(&SetAttr { perm: Some(kept), ..SetAttr::default() })?;
+    }
     resize(dentry.vnode(), size)
 }
 
@@ -496,6 +499,7 @@ pub fn ftruncate(c: &mut Call<'_>) -> SysResult {
     let file = c.task.file(c.fd())?;
     let file = file.as_file().ok_or(Errno::EINVAL)?;
     file.check_open_for(OpenFlags::WRITE).map_err(|_| Errno::EINVAL)?;
+    file.shed_set_id()?;
     resize(file.vnode(), size)
 }
 

@@ -96,6 +96,12 @@ fn a_full_pool_says_so_and_can_be_emptied() {
     // A write that ends early is an I/O error to the helper.
     assert!(matches!(error, vfs::Error::NoSpace | vfs::Error::Io), "{error}");
     assert!(nr_files > 10);
+    // A reservation that cannot be kept is not promised.
+    let file = tree.find("/f0").unwrap();
+    let reserve = |end| file.vnode().fallocate(vfs::FallocateMode::Allocate { keep_size: false }, 0..end);
+    assert_eq!(reserve(32 << 20), Err(vfs::Error::NoSpace));
+    assert_eq!(file.vnode().getattr().unwrap().size, 1_000_000);
+    drop(file);
     for i in 0..nr_files {
         tree.ns.unlink_at(&tree.from(), format!("/f{i}").as_bytes()).unwrap();
     }
