@@ -18,7 +18,7 @@ use crate::{Error, Result};
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use ondisk::blkptr::DVAS_PER_BP;
 use ondisk::{Bookmark, Dva, Txg};
 use rt::{Mutex, SpinLock};
@@ -56,6 +56,8 @@ pub(crate) struct Allocator {
     /// Metaslabs with space on its way to being allocatable.
     pub waiting: Mutex<BTreeSet<MsId>, RANK_DIRTY>,
     pub(super) deferred: AtomicU64,
+    /// What becomes allocatable is noted, to be discarded.
+    pub(super) notes_freed: AtomicBool,
     /// Only the sync thread's.
     pub(super) logs: Mutex<Logs, RANK_LOGS>,
 }
@@ -70,6 +72,7 @@ impl Allocator {
             dirty: Mutex::default(),
             waiting: Mutex::default(),
             deferred: AtomicU64::new(0),
+            notes_freed: AtomicBool::new(false),
             logs: Mutex::default(),
         }
     }
@@ -226,6 +229,9 @@ impl Allocator {
         for (vdev, id) in waiting {
             let Some(group) = self.group(vdev) else { continue };
             let mut state = group.metaslabs[id as usize].state.lock();
+            if self.notes_freed.load(Ordering::Relaxed) {
+                state.note_due(txg);
+            }
             match state.sync_done(txg) {
                 Ok(bytes) => drop(self.deferred.fetch_sub(bytes, Ordering::Relaxed)),
                 Err(e) => result = Err(e),

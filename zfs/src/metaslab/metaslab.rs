@@ -16,6 +16,7 @@ use super::unflushed::Unflushed;
 use crate::bugs::{self, Bug};
 use crate::{Error, Result};
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 use ondisk::space_map::{HISTOGRAM_SIZE, SpaceMapPhys};
 use ondisk::{ObjectId, Txg};
 use rt::Mutex;
@@ -64,6 +65,10 @@ pub(crate) struct MsState {
     pub defer: [RangeTree; TXG_DEFER],
     /// What is only in the pool's logs.
     pub unflushed: Unflushed,
+    /// Nothing is allocated here at the moment.
+    pub(super) is_quiet: bool,
+    /// What became allocatable since it was last asked for, if that is noted.
+    pub(super) noted: Vec<(u64, u64)>,
     /// Where the last allocation of each alignment ended: blocks of a size stay together.
     cursors: BTreeMap<u32, u64>,
     /// The groups in flight that have touched it since it was last written.
@@ -91,6 +96,8 @@ impl Metaslab {
             freed: RangeTree::new(),
             defer: [const { RangeTree::new() }; TXG_DEFER],
             unflushed: Unflushed::default(),
+            is_quiet: false,
+            noted: Vec::new(),
             cursors: BTreeMap::new(),
             is_dirty: [false; TXG_SLOTS],
         };
@@ -232,6 +239,7 @@ impl MsState {
 
     pub(crate) fn weight(&self) -> Weight {
         match self.allocatable.max_len() {
+            _ if self.is_quiet => Weight::default(),
             0 => Weight::default(),
             len if len.ilog2() >= LONG_ENOUGH => Weight { longest: LONG_ENOUGH, free: 0 },
             len => Weight { longest: len.ilog2(), free: self.allocatable.bytes() >> 20 },
@@ -240,7 +248,7 @@ impl MsState {
 
     fn find(&mut self, extent: &Extent, len: u64) -> Option<u64> {
         let longest = self.allocatable.max_len();
-        if longest < len {
+        if longest < len || self.is_quiet {
             return None;
         }
         let is_full = self.allocatable.bytes() * 100 / extent.size < BEST_FIT_FREE_PERCENT;

@@ -18,6 +18,7 @@ mod log_write;
 mod metaslab;
 mod mos;
 mod pool;
+mod quiet;
 mod range_tree;
 mod space_map;
 mod store;

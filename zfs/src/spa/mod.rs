@@ -54,6 +54,7 @@ mod suspend;
 mod sync;
 pub(crate) mod traverse;
 mod tree;
+mod upkeep;
 mod vdev_commands;
 mod vdev_info;
 
@@ -68,6 +69,7 @@ pub use spec::{
     Deterministic, ImportOptions, MemoryLimits, PoolName, PoolSpec, Purpose, TopKind, TopSpec, VdevSpec,
 };
 pub use suspend::FailMode;
+pub use upkeep::{Upkeep, UpkeepReport, UpkeepState};
 
 use crate::dsl::Dataset;
 use crate::event::EventLog;

@@ -149,6 +149,7 @@ impl Spa {
         self.clean_logs(txg);
         self.scan().holds.wait_before_done(txg);
         self.storage.sync_done(txg)?;
+        self.autotrim(txg);
         self.refresh_available()
     }
 

@@ -15,6 +15,7 @@
 //! 4. No lock is held while a device's `submit` or a completion runs: both may run the other.
 mod absent;
 mod class;
+mod discard;
 mod dtl;
 mod health;
 pub mod layout;

@@ -68,6 +68,11 @@ pub trait TopVdev: Send + Sync + fmt::Debug {
     /// The devices below, absent ones too.
     fn leaves(&self) -> &[Arc<Leaf>];
 
+    /// The leaves of each child, where a range lies on different places of different children (raidz).
+    fn children(&self) -> &[Sides] {
+        &[]
+    }
+
     /// Ways to read a range, at least 1.
     fn nr_attempts(&self) -> usize;
 

@@ -156,6 +156,11 @@ impl Storage {
         &self.arc
     }
 
+    /// The metaslabs.
+    pub(crate) fn allocator(&self) -> &Allocator {
+        &self.allocator
+    }
+
     /// Where events go.
     pub fn events(&self) -> &EventLog {
         &self.events

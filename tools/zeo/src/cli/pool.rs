@@ -51,6 +51,8 @@ pub enum PoolCommand {
         #[arg(short, long)]
         internal: bool,
     },
+    /// Write over all free space, so that a thin medium has it.
+    Initialize(FreeSpace),
     /// Show space and requests of the vdevs.
     Iostat {
         /// The image.
@@ -109,6 +111,8 @@ pub enum PoolCommand {
         /// The image.
         image: String,
     },
+    /// Discard all free space, so that a thin medium gives it back.
+    Trim(FreeSpace),
     /// Show health: vdevs with their errors, the last scrub, damaged files.
     Status {
         /// The images of each pool.
@@ -157,6 +161,19 @@ pub struct Bring {
     pub device: String,
     /// The new file or block device.
     pub new: String,
+}
+
+/// `zeo pool trim` and `zeo pool initialize`
+#[derive(Debug, Args)]
+pub struct FreeSpace {
+    /// The image.
+    pub image: String,
+    /// Give up what was begun.
+    #[arg(short, long, conflicts_with = "suspend")]
+    pub cancel: bool,
+    /// Put off what was begun; the next time it goes on.
+    #[arg(short, long)]
+    pub suspend: bool,
 }
 
 /// `zeo pool scrub`

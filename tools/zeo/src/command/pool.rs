@@ -9,11 +9,13 @@ mod properties;
 mod scrub;
 mod status;
 mod text;
+mod upkeep;
 mod vdev;
 
 use crate::cli::pool::PoolCommand;
 use crate::report::Mode;
 use anyhow::Result;
+use zfs::spa::Upkeep;
 
 /// Runs it; the exit status.
 ///
@@ -29,6 +31,7 @@ pub fn run(command: PoolCommand, mode: Mode) -> Result<u8> {
         PoolCommand::Events { image } => events::run(&image, mode)?,
         PoolCommand::Get { image } => properties::get(&image, mode)?,
         PoolCommand::History { image, internal } => history::run(&image, internal, mode)?,
+        PoolCommand::Initialize(args) => upkeep::run(Upkeep::Initialize, &args, mode)?,
         PoolCommand::Iostat { image, verbose } => iostat::run(&image, verbose, mode)?,
         PoolCommand::List { images, verbose } => list::run(&images, verbose, mode)?,
         PoolCommand::Resilver { image } => mend::resilver(&image, mode)?,
@@ -38,6 +41,7 @@ pub fn run(command: PoolCommand, mode: Mode) -> Result<u8> {
         PoolCommand::Replace(args) => vdev::replace(&args, mode)?,
         PoolCommand::Scrub(args) => return scrub::run(&args, mode),
         PoolCommand::Set { setting, image } => properties::set(&setting, &image)?,
+        PoolCommand::Trim(args) => upkeep::run(Upkeep::Trim, &args, mode)?,
         PoolCommand::Status { images, verbose } => status::run(&images, verbose, mode)?,
     }
     Ok(0)

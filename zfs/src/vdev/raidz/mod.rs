@@ -116,6 +116,10 @@ impl TopVdev for RaidZ {
         &self.leaves
     }
 
+    fn children(&self) -> &[Sides] {
+        &self.children
+    }
+
     fn nr_attempts(&self) -> usize {
         self.attempts.len()
     }
