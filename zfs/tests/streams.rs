@@ -320,9 +320,9 @@ fn two_streams(seed: u64) -> (Arc<Spa>, Vec<u8>, Vec<u8>) {
 }
 
 /// Names, guids and contents of all datasets.
-fn state(spa: &Arc<Spa>) -> Vec<(String, u64, Vec<(u64, Seen)>)> {
+fn state(spa: &Arc<Spa>) -> Vec<(String, u64, BTreeMap<u64, Seen>)> {
     let all = spa.datasets().unwrap().into_iter();
-    all.map(|d| (d.name.clone(), d.guid, contents(spa, &d.name).into_iter().collect())).collect()
+    all.map(|d| (d.name.clone(), d.guid, contents(spa, &d.name))).collect()
 }
 
 #[test]

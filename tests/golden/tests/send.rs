@@ -80,7 +80,11 @@ fn identical(name: &str, spec: &SendSpec) {
     let pool = Pool::unpack("sends").expect("unpacks");
     let opened = Opened::files(&pool.images).expect("imports");
     let mut ours = Vec::new();
-    opened.spa.send(spec, &mut |bytes| Ok(ours.extend_from_slice(bytes))).expect("sends");
+    let mut keep = |bytes: &[u8]| {
+        ours.extend_from_slice(bytes);
+        Ok(())
+    };
+    opened.spa.send(spec, &mut keep).expect("sends");
     assert!(ours == streams::golden(name).expect("unpacks"), "{name}");
 }
 
