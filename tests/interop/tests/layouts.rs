@@ -77,10 +77,14 @@ fn resilver(spa: &Arc<Spa>) {
 
 /// Exports, and has OpenZFS look at those of the disks that are not `absent`.
 fn export_and_judge(spa: &Arc<Spa>, disks: &[Arc<MemDisk>], absent: &[usize]) {
-    assert_verified(spa);
     spa.export().unwrap();
     let there = disks.iter().enumerate().filter(|(nr, _)| !absent.contains(nr));
     let there: Vec<_> = there.map(|(_, disk)| disk.clone()).collect();
+    let devices: Vec<_> = there.iter().map(|d| d.clone() as Arc<dyn BlockDevice>).collect();
+    let options = ImportOptions { read_only: true, ..ImportOptions::default() };
+    let reader = Spa::import(&devices, &options).unwrap();
+    assert_verified(&reader);
+    reader.export().unwrap();
     let (_folder, judged) = judge(&there, "tank");
     judged.assert_clean();
     judged.assert_openzfs_writes();

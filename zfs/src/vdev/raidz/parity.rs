@@ -2,22 +2,7 @@
 //! generators 2 and 4. Columns shorter than the longest count as continued with zeroes.
 use alloc::vec;
 use alloc::vec::Vec;
-
-/// Product in the field.
-pub(super) const fn mul(a: u8, b: u8) -> u8 {
-    let (mut a, mut b, mut product) = (a as u16, b, 0u16);
-    while b != 0 {
-        if b & 1 != 0 {
-            product ^= a;
-        }
-        a <<= 1;
-        if a & 0x100 != 0 {
-            a ^= 0x11d;
-        }
-        b >>= 1;
-    }
-    product as u8
-}
+use codec::gf256::{add, double_add, mul, mul_add};
 
 /// `base` to the power of `exponent`.
 fn power(base: u8, exponent: usize) -> u8 {
@@ -35,23 +20,18 @@ pub(super) fn weight(row: usize, column: usize, nr_columns: usize) -> u8 {
     power([1, 2, 4][row], nr_columns - 1 - column)
 }
 
-/// `out += weight * data`, as far as `data` goes.
-pub(super) fn add_scaled(out: &mut [u8], data: &[u8], weight: u8) {
-    match weight {
-        0 => {}
-        1 => out.iter_mut().zip(data).for_each(|(o, d)| *o ^= d),
-        _ => {
-            let table: [u8; 256] = core::array::from_fn(|i| mul(i as u8, weight));
-            out.iter_mut().zip(data).for_each(|(o, d)| *o ^= table[usize::from(*d)]);
-        }
-    }
-}
-
 /// Parity `row` of the data columns, `len` bytes long.
 pub(super) fn parity(row: usize, data: &[&[u8]], len: usize) -> Vec<u8> {
     let mut out = vec![0; len];
-    for (column, bytes) in data.iter().enumerate() {
-        add_scaled(&mut out, bytes, weight(row, column, data.len()));
+    for bytes in data {
+        match row {
+            0 => add(&mut out, bytes),
+            1 => double_add(&mut out, bytes),
+            _ => {
+                double_add(&mut out, &[]);
+                double_add(&mut out, bytes);
+            }
+        }
     }
     out
 }
@@ -71,7 +51,7 @@ pub(super) fn reconstruct(
         .map(|(row, bytes)| {
             let mut sum = bytes.to_vec();
             for (column, known) in data.iter().enumerate() {
-                add_scaled(&mut sum, known.unwrap_or_default(), weight(*row, column, data.len()));
+                mul_add(&mut sum, known.unwrap_or_default(), weight(*row, column, data.len()));
             }
             sum
         })
@@ -84,7 +64,7 @@ pub(super) fn reconstruct(
     let columns = lost.iter().enumerate().map(|(index, &(_, len))| {
         let mut out = vec![0; len];
         for (syndrome, weight) in syndromes.iter().zip(&inverse[index]) {
-            add_scaled(&mut out, &syndrome[..len.min(syndrome.len())], *weight);
+            mul_add(&mut out, &syndrome[..len.min(syndrome.len())], *weight);
         }
         out
     });

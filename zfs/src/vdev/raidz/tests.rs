@@ -1,6 +1,7 @@
 use super::map::{Column, Map};
-use super::parity::{mul, parity, reconstruct};
+use super::parity::{parity, reconstruct};
 use super::*;
+use codec::gf256::mul;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
