@@ -84,7 +84,7 @@ macro_rules! readable {
 
 readable! {
     plain acl compat20 grub2 nofeat v28 v15 nologsm stripe copies dnode embed holebirth quota bigdir multi full gang logsm
-    twoway rz1 snap comp stripemir special
+    twoway rz1 rz2 rz3 snap comp stripemir special l2arc degraded hotspare corrupt
 }
 
 /// Record sizes up to what is asked for. The pool's `.meta` lists are of sizes and names only, and its root file system

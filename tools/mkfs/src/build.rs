@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use vfs::TimeSpec;
 use zfs::dsl::{Property, PropertyValue};
-use zfs::spa::{Deterministic, PoolSpec, Spa, VdevSpec};
+use zfs::spa::{Deterministic, PoolSpec, Spa, TopSpec, VdevSpec};
 
 /// The time of what has none of its own, in builds with a seed: 2025-01-01.
 const FIXED_TIME: u64 = 1_735_689_600;
@@ -48,8 +48,10 @@ pub struct Options {
 /// What was built.
 #[derive(Clone, Debug, Serialize)]
 pub struct Built {
-    /// The image.
+    /// The image, or the first of several.
     pub image: PathBuf,
+    /// All images of the pool.
+    pub disks: Vec<PathBuf>,
     /// Its bytes, holes included.
     pub size: u64,
     /// Bytes allocated in the pool.
@@ -87,16 +89,24 @@ pub fn build(recipe: &Recipe, options: &Options, progress: &mut dyn Progress) ->
     let (start, len) = options.layout.pool(size)?;
 
     progress.phase("making the pool");
-    let partial = partial_name(&options.output);
     let copy_started = Instant::now();
-    let disk = FileDisk::create(&partial, size).with_context(|| partial.display().to_string())?;
-    let cleanup = RemoveOnDrop(Some(partial.clone()));
-    let disk: Arc<dyn BlockDevice> = Arc::new(disk);
-    if options.layout == Layout::Disk {
-        write_disk(&disk, size, seed, options.boot.as_ref())?;
+    let files = recipe.disk_files(&options.output);
+    let mut cleanups = Vec::new();
+    let mut devices: Vec<Arc<dyn BlockDevice>> = Vec::new();
+    for (nr, file) in files.iter().enumerate() {
+        let partial = partial_name(file);
+        // Only the first disk boots; the others are as large as its part of the pool.
+        let is_first = nr == 0;
+        let disk = FileDisk::create(&partial, if is_first { size } else { len })
+            .with_context(|| partial.display().to_string())?;
+        cleanups.push((RemoveOnDrop(Some(partial)), file));
+        let disk: Arc<dyn BlockDevice> = Arc::new(disk);
+        if is_first && options.layout == Layout::Disk {
+            write_disk(&disk, size, seed, options.boot.as_ref())?;
+        }
+        devices.push(if is_first { Arc::new(Partition::new(disk, start, len)?) } else { disk });
     }
-    let device: Arc<dyn BlockDevice> = Arc::new(Partition::new(disk, start, len)?);
-    let spa = create_pool(recipe, device, Deterministic { seed, time }, stamp)?;
+    let spa = create_pool(recipe, devices, Deterministic { seed, time }, stamp)?;
     let mounts = make_datasets(recipe, &spa, stamp)?;
 
     let mut all = all;
@@ -109,9 +119,12 @@ pub fn build(recipe: &Recipe, options: &Options, progress: &mut dyn Progress) ->
     let allocated = spa.space()?.allocated;
     spa.export().context("close the pool")?;
     drop(spa);
-    cleanup.keep_as(&options.output)?;
+    for (cleanup, file) in cleanups {
+        cleanup.keep_as(file)?;
+    }
     Ok(Built {
         image: options.output.clone(),
+        disks: files,
         size,
         allocated,
         seed,
@@ -157,7 +170,7 @@ fn write_disk(disk: &Arc<dyn BlockDevice>, size: u64, seed: u64, boot: Option<&B
 
 fn create_pool(
     recipe: &Recipe,
-    device: Arc<dyn BlockDevice>,
+    devices: Vec<Arc<dyn BlockDevice>>,
     fixed: Deterministic,
     clock: TimeSpec,
 ) -> Result<Arc<Spa>> {
@@ -169,8 +182,23 @@ fn create_pool(
     spec.root_properties.extend(properties(&recipe.pool.all_properties())?);
     spec.deterministic = Some(fixed);
     spec.history = format!("zeo build {}", recipe.pool_name());
-    let vdev = VdevSpec { device, path: String::from("/dev/vda2"), is_file: false };
-    file_system::create_pool(vec![vdev.into()], &spec, Some(clock)).context("make the pool")
+    let mut devices = devices.into_iter().enumerate().map(|(nr, device)| {
+        let path = if nr == 0 { String::from("/dev/vda2") } else { format!("/dev/vd{}", letters(nr)) };
+        VdevSpec { device, path, is_file: false }
+    });
+    let tops = recipe.vdevs().into_iter().map(|group| TopSpec {
+        kind: group.kind,
+        purpose: group.purpose,
+        devices: devices.by_ref().take(group.devices.len()).collect(),
+    });
+    let tops: Vec<TopSpec> = tops.collect();
+    file_system::create_pool(tops, &spec, Some(clock)).context("make the pool")
+}
+
+/// The letters of the `nr`th virtual disk: a to z, then aa and on.
+fn letters(nr: usize) -> String {
+    let last = char::from(b'a' + (nr % 26) as u8);
+    if nr < 26 { last.to_string() } else { format!("{}{last}", letters(nr / 26 - 1)) }
 }
 
 /// Makes the recipe's datasets, parents first, and mounts all of them.

@@ -15,12 +15,14 @@ pub mod preset;
 mod tests;
 
 use crate::size::Size;
+use crate::vdevs::{self, Group};
 use anyhow::{Context, Result};
 use mistake::Mistake;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use toml::Spanned;
+use zfs::spa::{Purpose, TopKind};
 
 /// File name of a recipe in its folder.
 pub const FILE_NAME: &str = "image.toml";
@@ -120,6 +122,9 @@ pub struct Pool {
     pub name: Option<Spanned<String>>,
     /// Size of the image.
     pub size: Option<Spanned<Size>>,
+    /// Disks and how they make up the pool, as zpool-create(8) has it: `raidz a b c log d`. The first is the one that
+    /// boots; names are the recipe's own. One disk otherwise.
+    pub vdevs: Option<Spanned<String>>,
     /// log2 of the smallest allocation.
     pub ashift: Option<Spanned<u8>>,
     /// Feature set: `full`, `grub2`, `openzfs-2.0-linux`, `none`.
@@ -294,6 +299,24 @@ impl Recipe {
         self.pool.size.as_ref().map_or(SIZE, |s| *s.get_ref())
     }
 
+    /// How its disks make up the pool.
+    pub fn vdevs(&self) -> Vec<Group> {
+        let one =
+            || Group { kind: TopKind::Disk, purpose: Purpose::Data, devices: vec![String::from("disk")] };
+        let words = self.pool.vdevs.as_ref().and_then(|v| vdevs::parse_text(v.get_ref()).ok());
+        words.unwrap_or_else(|| vec![one()])
+    }
+
+    /// The files of its disks when the first is `image`: the others lie beside it, with their names.
+    pub fn disk_files(&self, image: &Path) -> Vec<PathBuf> {
+        let names = self.vdevs().into_iter().flat_map(|group| group.devices);
+        let file = |(nr, name): (usize, String)| match nr {
+            0 => image.to_owned(),
+            _ => image.with_extension(format!("{name}.img")),
+        };
+        names.enumerate().map(file).collect()
+    }
+
     /// log2 of the smallest allocation.
     pub fn ashift(&self) -> u8 {
         self.pool.ashift.as_ref().map_or(12, |a| *a.get_ref())
@@ -447,6 +470,22 @@ impl Checker<'_> {
         {
             let message = format!("an image of {} is too small", size.get_ref());
             return Err(self.mistake(size.span(), message, &format!("a pool needs at least {SIZE_MIN}")));
+        }
+        if let Some(layout) = &pool.vdevs {
+            let hint = "for example: mirror a b, or: raidz a b c log d";
+            let groups = vdevs::parse_text(layout.get_ref())
+                .map_err(|e| self.mistake(layout.span(), e.to_string(), hint))?;
+            let is_name =
+                |n: &String| n.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+            let names = groups.iter().flat_map(|group| &group.devices);
+            if let Some(odd) = names.into_iter().find(|name| !is_name(name)) {
+                let message = format!("'{odd}' cannot name a disk");
+                return Err(self.mistake(layout.span(), message, "letters, digits, '-' and '_'"));
+            }
+            if groups[0].purpose != Purpose::Data {
+                let message = "the first disk must hold data: it boots";
+                return Err(self.mistake(layout.span(), message, hint));
+            }
         }
         if let Some(ashift) = &pool.ashift
             && !(9..=16).contains(ashift.get_ref())

@@ -54,6 +54,14 @@ pub fn parse(words: &[String]) -> Result<Vec<Group>> {
     Ok(groups)
 }
 
+/// Reads a layout in one line.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_text(text: &str) -> Result<Vec<Group>> {
+    parse(&text.split_whitespace().map(String::from).collect::<Vec<_>>())
+}
+
 /// Refuses vdevs that survive less than others for the same purpose.
 ///
 /// # Errors

@@ -157,3 +157,32 @@ fn an_image_in_use_is_not_changed() {
     assert!(format!("{error:#}").contains("in use"), "{error:#}");
     first.close().expect("closed");
 }
+
+#[test]
+fn a_recipe_may_span_several_disks() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = "program = \"/x\"\n[pool]\nsize = \"256M\"\nvdevs = \"raidz a b c log fast spare s\"\n\
+                [[text]]\ntarget = \"/motd\"\ncontent = \"hello\"\n";
+    let recipe = Recipe::parse(text, "test", folder.path().to_owned()).expect("good");
+    let options = Options {
+        output: folder.path().join("disk.img"),
+        layout: Layout::Disk,
+        size: None,
+        seed: Some(1),
+        cache: folder.path().join("cache"),
+        boot: None,
+    };
+    let built = build(&recipe, &options, &mut Silent).expect("built");
+    let names: Vec<_> = built.disks.iter().filter_map(|d| d.file_name()?.to_str()).collect();
+    assert_eq!(names, ["disk.img", "disk.b.img", "disk.c.img", "disk.fast.img", "disk.s.img"]);
+    let all: Vec<_> = built.disks.iter().map(|d| d.display().to_string()).collect();
+    let image = Image::open(&all.join(","), Access::Read).expect("opens");
+    let kinds: Vec<_> = image.spa().vdevs().into_iter().map(|v| (v.kind, v.children.len())).collect();
+    assert_eq!(kinds, [("raidz".to_owned(), 3), ("disk".to_owned(), 0)]);
+    assert_eq!(image.spa().vdev_tree().spares.len(), 1);
+    let root = image.file_system(None).expect("mounts").root().expect("a root");
+    assert!(root.lookup(b"motd").is_ok());
+    image.close().expect("closes");
+    let two = format!("{},{},{}", all[0], all[2], all[3]);
+    Image::open(&two, Access::Read).expect("without one of the raidz").close().expect("closes");
+}

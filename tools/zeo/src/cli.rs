@@ -93,7 +93,7 @@ pub struct Init {
 /// `zeo run`
 #[derive(Debug, Args)]
 pub struct Run {
-    /// A recipe or an image.
+    /// A recipe or an image; several images joined by commas when the pool spans them.
     pub what: PathBuf,
     /// Memory, as 512M.
     #[arg(short, long)]

@@ -33,7 +33,7 @@ pub fn run(args: &Run) -> Result<u8> {
         machine: args.machine,
         memory: args.memory.unwrap_or(target.memory).0,
         cpus: args.smp.unwrap_or(target.cpus).clamp(1, 255),
-        disks: vec![Disk { path: target.image, format: String::from("raw") }],
+        disks: target.disks.into_iter().map(|path| Disk { path, format: String::from("raw") }).collect(),
         boot,
         cmdline,
         status_file: target.folder.join(STATUS),
@@ -96,7 +96,10 @@ fn write_if_changed(file: &File, offset: u64, bytes: &[u8]) -> Result<()> {
 
 /// What is run, and with what defaults.
 struct Target {
+    /// The disk that boots.
     image: PathBuf,
+    /// All of them, that one first.
+    disks: Vec<PathBuf>,
     folder: PathBuf,
     memory: Size,
     cpus: u32,
@@ -106,13 +109,7 @@ struct Target {
 fn prepare(args: &Run) -> Result<Target> {
     let what = &args.what;
     if !place::is_recipe(what) {
-        if !what.exists() || what.is_dir() {
-            let message = format!("{}: neither an image nor a folder with image.toml", what.display());
-            return Err(Failure::new(failure::NO_INPUT, message, "`zeo init` writes a recipe").into());
-        }
-        let folder = place::run_folder(&format!("{}.run", place::recipe_name(what)));
-        std::fs::create_dir_all(&folder)?;
-        return Ok(Target { image: what.clone(), folder, memory: MEMORY, cpus: 1, is_recipe: false });
+        return prepare_images(what);
     }
     let recipe = Recipe::load(what)?;
     let folder = place::run_folder(&place::recipe_name(what));
@@ -120,7 +117,7 @@ fn prepare(args: &Run) -> Result<Target> {
     let image = folder.join(build::DISK);
     let text = std::fs::read(if what.is_dir() { what.join(mkfs::recipe::FILE_NAME) } else { what.clone() })?;
     let copy = folder.join(RECIPE_COPY);
-    if args.fresh || !image.exists() {
+    if args.fresh || !recipe.disk_files(&image).iter().all(|disk| disk.exists()) {
         let options = Options {
             output: image.clone(),
             layout: Layout::Disk,
@@ -134,7 +131,21 @@ fn prepare(args: &Run) -> Result<Target> {
     } else if std::fs::read(&copy).ok().as_deref() != Some(&text[..]) {
         eprintln!("zeo: the recipe has changed since its disk was built; --fresh builds it anew");
     }
-    Ok(Target { image, folder, memory: recipe.memory(), cpus: recipe.cpus(), is_recipe: true })
+    let disks = recipe.disk_files(&image);
+    Ok(Target { image, disks, folder, memory: recipe.memory(), cpus: recipe.cpus(), is_recipe: true })
+}
+
+/// Images of the user's own: one, or several joined by commas.
+fn prepare_images(what: &Path) -> Result<Target> {
+    let disks: Vec<PathBuf> = what.to_string_lossy().split(',').map(PathBuf::from).collect();
+    if let Some(missing) = disks.iter().find(|disk| !disk.exists() || disk.is_dir()) {
+        let message = format!("{}: neither an image nor a folder with image.toml", missing.display());
+        return Err(Failure::new(failure::NO_INPUT, message, "`zeo init` writes a recipe").into());
+    }
+    let image = disks.first().cloned().unwrap_or_default();
+    let folder = place::run_folder(&format!("{}.run", place::recipe_name(&image)));
+    std::fs::create_dir_all(&folder)?;
+    Ok(Target { image, disks, folder, memory: MEMORY, cpus: 1, is_recipe: false })
 }
 
 /// The accelerator, with one line when it is not the fast one.
