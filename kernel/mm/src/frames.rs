@@ -210,9 +210,14 @@ pub unsafe fn free_pages(first: PhysAddr, nr: usize) {
     }
 }
 
-/// Fills `into` with single frames; how many there were.
+/// Fills `into` with single frames; how many there were. Neighbours if possible, the lowest last: taken from the end
+/// and given back in the order they were used, they are neighbours again.
 pub(crate) fn take_batch(into: &mut [u32]) -> usize {
     let nr = with_buddy(|buddy| {
+        if let Some(first) = buddy.alloc_range(into.len(), 0) {
+            into.iter_mut().rev().zip(first as u32..).for_each(|(slot, pfn)| *slot = pfn);
+            return into.len();
+        }
         let mut nr = 0;
         while let Some(slot) = into.get_mut(nr) {
             let Some(pfn) = buddy.alloc_range(1, 0) else { break };
@@ -225,7 +230,14 @@ pub(crate) fn take_batch(into: &mut [u32]) -> usize {
     nr
 }
 
-/// Gives single frames back.
+/// Gives single frames back, neighbours together.
 pub(crate) fn return_batch(from: &[u32]) {
-    with_buddy(|buddy| from.iter().for_each(|&pfn| buddy.free_range(pfn as usize, 1)));
+    with_buddy(|buddy| {
+        let mut rest = from;
+        while let Some(&first) = rest.first() {
+            let nr = 1 + rest.windows(2).take_while(|pair| pair[0].checked_add(1) == Some(pair[1])).count();
+            buddy.free_range(first as usize, nr);
+            rest = &rest[nr..];
+        }
+    });
 }

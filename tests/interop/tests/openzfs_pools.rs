@@ -10,8 +10,8 @@ use vfs::{Caller, DentryRef, FileType, NewNode, SetAttr, XattrMode};
 use zfs::spa::{ImportOptions, Spa};
 use zpl::MountOptions;
 
-/// Pools without features that this build only reads.
-const POOLS: [&str; 2] = ["nologsm", "nofeat"];
+/// Pools without features that this build only reads. `comp` has data sets of every compression, zstd among them.
+const POOLS: [&str; 3] = ["nologsm", "nofeat", "comp"];
 
 /// Removes everything below a directory.
 fn empty(t: &Tree, dir: &DentryRef) {

@@ -112,6 +112,20 @@ fn debian_file(package: &str, path: &str, dir: &Path) -> Result<std::path::PathB
 }
 
 #[test]
+fn calls_are_shown_when_asked_for() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let program = compile("gcc", "hello.c", &["-static"], dir.path())?;
+    let mut archive = Archive::new();
+    archive.host_file("bin/hello", &program)?;
+    let outcome = run(archive, dir.path(), 1, "strace -- /bin/hello a b")?;
+    assert_eq!(outcome.end, End::Status(3), "{}", outcome.serial);
+    for expected in ["write(1, ", "exit_group(3)"] {
+        assert!(outcome.serial.contains(expected), "no {expected:?} in {}", outcome.serial);
+    }
+    Ok(())
+}
+
+#[test]
 fn keys_become_lines_and_signals() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let program = compile("gcc", "keys.c", &["-static"], dir.path())?;
