@@ -119,3 +119,52 @@ fn logs_of_space_maps_come_and_go() {
     churn(&spa, 99);
     judge(&spa, &disks, "tank");
 }
+
+fn rewound(disks: &[Arc<MemDisk>]) -> Arc<Spa> {
+    let devices: Vec<_> = disks.iter().map(|d| d.clone() as Arc<dyn BlockDevice>).collect();
+    let options = ImportOptions { force: true, rewind_to_checkpoint: true, ..ImportOptions::default() };
+    Spa::import(&devices, &options).unwrap()
+}
+
+#[test]
+fn a_checkpoint_of_ours() {
+    let disks = [Arc::new(MemDisk::new(128 << 20))];
+    let spa = Spa::create(tops(&disks, &[Purpose::Data]), &PoolSpec::new("tank"), &mut fill).unwrap();
+    spa.create_dataset("tank/old", &[], &mut fill).unwrap();
+    churn(&spa, 1);
+    spa.checkpoint().unwrap();
+    spa.destroy_dataset("tank/old").unwrap();
+    spa.create_dataset("tank/new", &[], &mut fill).unwrap();
+    churn(&spa, 2);
+    let (_folder, judged) = judge(&spa, &disks, "tank");
+    // The state it keeps is whole.
+    let (is_ok, text) = judged.zdb(&["-k", "-d"]);
+    assert!(is_ok && text.contains("/old [ZPL]"), "{text}");
+    let other = [Arc::new(disks[0].snapshot())];
+    let spa = rewound(&other);
+    churn(&spa, 3);
+    judge(&spa, &other, "tank");
+    let spa = import(&disks);
+    churn(&spa, 4);
+    spa.discard_checkpoint().unwrap();
+    churn(&spa, 5);
+    judge(&spa, &disks, "tank");
+}
+
+#[test]
+fn a_checkpoint_of_openzfs() {
+    let disks = golden("ckpoint");
+    let spa = import(&disks);
+    assert!(spa.checkpoint_info().unwrap().is_some_and(|c| c.bytes > 0));
+    churn(&spa, 1);
+    judge(&spa, &disks, "ckpoint");
+    let other = [Arc::new(disks[0].snapshot())];
+    let spa = rewound(&other);
+    assert_eq!(spa.checkpoint_info().unwrap(), None);
+    churn(&spa, 2);
+    judge(&spa, &other, "ckpoint");
+    let spa = import(&disks);
+    spa.discard_checkpoint().unwrap();
+    churn(&spa, 3);
+    judge(&spa, &disks, "ckpoint");
+}

@@ -210,7 +210,7 @@ impl Allocator {
         Ok(())
     }
 
-    fn note_dirty(&self, is_new: bool, txg: Txg, id: MsId) {
+    pub(super) fn note_dirty(&self, is_new: bool, txg: Txg, id: MsId) {
         if is_new {
             self.dirty.lock()[txg.slot()].insert(id);
         }

@@ -2,7 +2,7 @@
 //!
 //! Invariant: the metaslab kept for intent logs is in no order of preference, so nothing else is put into it. It is
 //! chosen when the vdev is loaded and only in memory; what lies in it already stays there.
-use super::metaslab::{Metaslab, Weight};
+use super::metaslab::{MapObject, Metaslab, Weight};
 use super::pool::SpaceClass;
 use crate::vdev::{AllocClass, TopInfo};
 use alloc::collections::BTreeSet;
@@ -15,6 +15,7 @@ use rt::Mutex;
 use smallvec::SmallVec;
 
 const RANK_ORDER: u16 = 840;
+const RANK_CHECKPOINT: u16 = 847;
 
 /// Bytes a vdev gets before it is the next one's turn.
 pub(super) const ALIQUOT: u64 = 2 << 20;
@@ -37,6 +38,10 @@ pub(crate) struct Group {
     /// MOS object with the groups from which logs matter to each metaslab, 0 when there is none yet.
     pub unflushed_array: AtomicU64,
     top_zap: AtomicU64,
+    /// The list of what a checkpoint keeps; only the sync thread's.
+    pub(super) checkpoint: Mutex<Option<MapObject>, RANK_CHECKPOINT>,
+    /// Bytes in it.
+    pub(super) checkpointed: AtomicU64,
     order: Mutex<Order, RANK_ORDER>,
     pub(super) allocated: AtomicU64,
     /// Of those, in the metaslab kept for logs.
@@ -84,6 +89,8 @@ impl Group {
             array: AtomicU64::new(info.metaslab_array.0),
             unflushed_array: AtomicU64::new(0),
             top_zap: AtomicU64::new(info.top_zap.0),
+            checkpoint: Mutex::new(None),
+            checkpointed: AtomicU64::new(0),
             order: Mutex::new(order),
             allocated: AtomicU64::new(0),
             log_allocated: AtomicU64::new(0),

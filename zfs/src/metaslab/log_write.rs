@@ -24,6 +24,7 @@ use crate::{Error, Result};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
+use ondisk::pool_directory::VDEV_MS_UNFLUSHED_TXGS;
 use ondisk::space_map::{MapType, SPACE_MAP_BLOCK_SIZE, SPACE_MAP_SIZE_V0, SPACE_MAP_SIZE_V1, SpaceMapPhys};
 use ondisk::{DmuType, ObjectId, Txg};
 
@@ -228,7 +229,7 @@ impl Allocator {
         let mut array = ObjectId(group.unflushed_array.load(Ordering::Relaxed));
         if array.is_none() {
             array = mos.create(ctx, &since_object(group))?;
-            mos.add_unflushed_array(ctx, group.top_zap(), array)?;
+            mos.add_vdev_object(ctx, group.top_zap(), VDEV_MS_UNFLUSHED_TXGS, array)?;
             group.unflushed_array.store(array.0, Ordering::Relaxed);
         }
         mos.write(ctx, array, u64::from(id) * 8, &ctx.txg.0.to_le_bytes())?;

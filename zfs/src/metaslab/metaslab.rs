@@ -63,6 +63,8 @@ pub(crate) struct MsState {
     pub freeing: RangeTree,
     pub freed: RangeTree,
     pub defer: [RangeTree; TXG_DEFER],
+    /// Given up by the pool, kept by a checkpoint, and not yet in the vdev's list.
+    pub checkpointing: RangeTree,
     /// What is only in the pool's logs.
     pub unflushed: Unflushed,
     /// Nothing is allocated here at the moment.
@@ -95,6 +97,7 @@ impl Metaslab {
             freeing: RangeTree::new(),
             freed: RangeTree::new(),
             defer: [const { RangeTree::new() }; TXG_DEFER],
+            checkpointing: RangeTree::new(),
             unflushed: Unflushed::default(),
             is_quiet: false,
             noted: Vec::new(),
@@ -176,6 +179,18 @@ impl MsState {
             return Err(Error::Damaged);
         }
         self.freeing.add(start, len)
+    }
+
+    /// Keeps a range for the checkpoint.
+    ///
+    /// # Errors
+    /// `Damaged` when it is free.
+    pub(crate) fn retain(&mut self, start: u64, len: u64) -> Result<()> {
+        let mut free = [&self.allocatable, &self.freeing, &self.freed].into_iter().chain(&self.defer);
+        if free.any(|tree| tree.overlaps(start, len)) {
+            return Err(Error::Damaged);
+        }
+        self.checkpointing.add(start, len)
     }
 
     /// The transaction group is durable: what it freed begins to wait, and what waited long enough may be allocated.

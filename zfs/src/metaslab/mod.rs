@@ -10,6 +10,7 @@
 //!    blocks included: see `sync` for why the passes end.
 //! 3. Allocation depends only on the order of calls: same calls, same places.
 mod allocator;
+mod checkpoint;
 mod group;
 mod load;
 mod log;

@@ -116,7 +116,7 @@ impl Allocator {
             allocated,
             free: size.saturating_sub(allocated).saturating_sub(deferred),
             deferred,
-            usable_by_fs: file_size - slop,
+            usable_by_fs: (file_size - slop).saturating_sub(self.checkpointed()),
             free_for_fs: file_size.saturating_sub(file_allocated).saturating_sub(slop),
         }
     }

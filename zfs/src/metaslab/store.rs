@@ -79,12 +79,21 @@ pub trait MosStore: Sync {
         Err(Error::Unsupported)
     }
 
-    /// Enters the object that says how far behind a vdev's metaslabs are into the vdev's ZAP.
+    /// Enters an object into a vdev's ZAP.
     ///
     /// # Errors
     /// As [`Self::add_log`].
-    fn add_unflushed_array(&self, ctx: &SyncCtx, top_zap: ObjectId, object: ObjectId) -> Result<()> {
-        let _ = (ctx, top_zap, object);
+    fn add_vdev_object(&self, ctx: &SyncCtx, top_zap: ObjectId, key: &str, object: ObjectId) -> Result<()> {
+        let _ = (ctx, top_zap, key, object);
+        Err(Error::Unsupported)
+    }
+
+    /// Takes a space map out of a vdev's ZAP and frees it.
+    ///
+    /// # Errors
+    /// As [`Self::add_log`].
+    fn remove_vdev_map(&self, ctx: &SyncCtx, top_zap: ObjectId, key: &str, object: ObjectId) -> Result<()> {
+        let _ = (ctx, top_zap, key, object);
         Err(Error::Unsupported)
     }
 

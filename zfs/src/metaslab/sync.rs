@@ -57,6 +57,7 @@ impl Allocator {
         self.create_arrays(mos, ctx)?;
         let dirty = self.take_dirty(ctx.txg);
         let has_written = !dirty.is_empty();
+        self.sync_checkpoint(mos, ctx, format, &dirty)?;
         if has_written && format.contains(Format::LOG_SPACEMAP) && self.may_log()? {
             self.sync_log(mos, ctx, format, &dirty)?;
             self.waiting.lock().extend(dirty);

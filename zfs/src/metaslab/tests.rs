@@ -4,6 +4,7 @@ use crate::vdev::{AllocClass, TopInfo, Vdev, VdevKind, VdevSpec, layout};
 use crate::zio::{Format, Storage, StorageConfig, SyncCtx};
 use crate::{Error, Result};
 use blockdev_host::MemDisk;
+use ondisk::pool_directory::VDEV_CHECKPOINT_SM;
 use ondisk::{Bookmark, DmuType, Dva, ObjectId, Txg};
 use proptest::prelude::*;
 use rt_std as _;
@@ -20,6 +21,8 @@ struct FakeLogs {
     logs: BTreeMap<Txg, ObjectId>,
     /// By the vdev's ZAP.
     arrays: BTreeMap<u64, ObjectId>,
+    /// What a checkpoint keeps, by the vdev's ZAP.
+    lists: BTreeMap<u64, ObjectId>,
 }
 
 struct Object {
@@ -87,8 +90,15 @@ impl MosStore for FakeMos {
         self.0.lock().unwrap().get_mut(&object.0).unwrap().data.clear();
         Ok(())
     }
-    fn add_unflushed_array(&self, _ctx: &SyncCtx, top_zap: ObjectId, object: ObjectId) -> Result<()> {
-        assert_eq!(self.1.lock().unwrap().arrays.insert(top_zap.0, object), None);
+    fn add_vdev_object(&self, _ctx: &SyncCtx, zap: ObjectId, key: &str, object: ObjectId) -> Result<()> {
+        let mut found = self.1.lock().unwrap();
+        let all = if key == VDEV_CHECKPOINT_SM { &mut found.lists } else { &mut found.arrays };
+        assert_eq!(all.insert(zap.0, object), None);
+        Ok(())
+    }
+    fn remove_vdev_map(&self, _ctx: &SyncCtx, zap: ObjectId, key: &str, object: ObjectId) -> Result<()> {
+        assert_eq!(key, VDEV_CHECKPOINT_SM);
+        assert_eq!(self.1.lock().unwrap().lists.remove(&zap.0), Some(object));
         Ok(())
     }
     fn truncate(&self, _ctx: &SyncCtx, object: ObjectId) -> Result<()> {
@@ -558,4 +568,38 @@ fn what_is_only_in_logs_is_found_again() {
     let log = *mos.1.lock().unwrap().logs.values().next().unwrap();
     mos.with(log, |o| o.data[23] ^= 0x80).unwrap();
     assert_eq!(Allocator::new(infos.clone(), 1).load(&mos, &mos.index(&infos), false), Err(Error::Damaged));
+}
+
+#[test]
+fn what_a_checkpoint_keeps_stays_until_it_is_discarded() {
+    let a = new_allocator(&[64 << 20]);
+    let mos = FakeMos::default();
+    let kept: Vec<Dva> = (0..3000).map(|n| take(&a, 4096, 1, 4, n).unwrap()[0]).collect();
+    a.sync(&mos, &ctx(4), format()).unwrap();
+    a.sync_done(Txg(4)).unwrap();
+    for dva in kept.iter().step_by(2) {
+        a.retain(0, dva.offset, dva.asize, Txg(5)).unwrap();
+        assert_eq!(a.retain(0, dva.offset, dva.asize, Txg(5)), Err(Error::Damaged));
+    }
+    a.sync(&mos, &ctx(5), format()).unwrap();
+    a.sync_done(Txg(5)).unwrap();
+    assert_eq!((a.checkpointed(), a.space().allocated), (1500 * 4096, 3000 * 4096));
+    // Opened again, and discarded in steps.
+    let infos = vdevs(&[64 << 20], &[a.groups()[0].array.load(core::sync::atomic::Ordering::Relaxed)]);
+    let b = Allocator::new(infos.clone(), 1);
+    b.load(&mos, &mos.index(&infos), false).unwrap();
+    let list = mos.1.lock().unwrap().lists[&1];
+    b.load_checkpoint(&mos, 0, list).unwrap();
+    assert_eq!(b.checkpointed(), 1500 * 4096);
+    let mut txg = 6;
+    while b.discard_step(&mos, &ctx(txg)).unwrap() {
+        b.sync(&mos, &ctx(txg), format()).unwrap();
+        b.sync_done(Txg(txg)).unwrap();
+        txg += 1;
+    }
+    assert_eq!((b.checkpointed(), b.space().allocated), (0, 1500 * 4096));
+    assert!(mos.1.lock().unwrap().lists.is_empty());
+    let mut expected = RangeTree::new();
+    kept.iter().skip(1).step_by(2).for_each(|d| expected.add(d.offset, d.asize).unwrap());
+    assert_eq!(allocated_on_disk(&b, &mos)[&0], expected);
 }

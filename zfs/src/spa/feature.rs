@@ -40,7 +40,8 @@ pub const fn support(feature: Feature) -> Support {
         | F::VdevZapsV2
         | F::HeadErrlog
         | F::AllocationClasses
-        | F::LogSpacemap => Support::Write,
+        | F::LogSpacemap
+        | F::ZpoolCheckpoint => Support::Write,
         // Read as it is; what we write to such a dataset is compressed by what is built in.
         F::ZstdCompress => Support::Write,
         // Held by objects that only their own commands change: everything else may be written beside them.
@@ -56,7 +57,6 @@ pub const fn support(feature: Feature) -> Support {
         | F::Sha512
         | F::Longname
         | F::PhysicalRewrite
-        | F::ZpoolCheckpoint
         | F::ResilverDefer
         | F::DeviceRebuild
         | F::RedactedDatasets
@@ -128,6 +128,7 @@ const FULL_MORE: &[Feature] = &[
     Feature::SpacemapV2,
     Feature::AllocationClasses,
     Feature::LogSpacemap,
+    Feature::ZpoolCheckpoint,
 ];
 
 impl Compatibility {

@@ -16,7 +16,7 @@ use super::mos_hooks::MosHooks;
 use super::spec::{ImportOptions, PoolName};
 use super::sync::Tasks;
 use super::{DeferredFrees, LabelSummary, Spa, State, features, space_maps};
-use super::{bias, config, dtl};
+use super::{bias, checkpoint, config, dtl};
 use crate::dmu::{Objset, ObjsetConfig, ObjsetProperties};
 use crate::dsl::{bpobj, dir, freeing, names as dsl_names};
 use crate::event::{Event, EventLog};
@@ -82,18 +82,23 @@ impl Spa {
         let events = options.events.clone();
         check_state(&found.config, options)?;
         check_label_features(&found.config, &events)?;
-        let choice = choose_uberblock(&found, options)?;
+        let mut choice = choose_uberblock(&found, options)?;
         let look = || {
             let labels: Vec<DeviceLabels> =
                 found.candidates.iter().filter_map(|c| label::read(&c.device).ok()).collect();
             mmp::newest(labels.iter()).ok_or(Error::NoUberblock)
         };
         mmp::watch(&found.config, &choice.uberblock, options, &look)?;
+        if options.rewind_to_checkpoint {
+            let (mos, _) = open_untrusted(&found, &choice.uberblock, &events)?;
+            choice.uberblock = checkpoint::read(&mos)?.ok_or(Error::NotFound)?;
+        }
         let trusted = read_trusted_config(&found, &choice.uberblock, &events)?;
         let spa = open(&found, trusted, &choice, options, events)?;
         spa.load_spares(&spares_of(&found))?;
         if spa.state.lock().read_only_reason.is_none() {
             spa.storage.load_metaslabs(&spa.mos, &space_maps::log_index(&spa.mos, &spa.storage)?)?;
+            let is_discarding = spa.load_checkpoint()?;
             spa.claim_logs()?;
             spa.start();
             crate::scan::load(&spa)?;
@@ -103,11 +108,15 @@ impl Spa {
                 spa.stop();
             }
             started?;
+            if is_discarding {
+                spa.finish_discarding()?;
+            }
             spa.start_beat();
             spa.destroy_interrupted()?;
             crate::scan::Scan::start(&spa);
         } else {
             spa.storage.load_metaslabs(&spa.mos, &space_maps::log_index(&spa.mos, &spa.storage)?)?;
+            spa.load_checkpoint()?;
             crate::scan::load(&spa)?;
             super::numbers::load(&spa)?;
         }
@@ -352,13 +361,19 @@ fn open_mos(
     Ok((Mos::new(objset, pool), hooks))
 }
 
-/// Reads the configuration that the MOS holds, over devices as the labels describe them.
-fn read_trusted_config(found: &Found, uberblock: &Uberblock, events: &EventLog) -> Result<NvList> {
+/// The MOS, over devices as the labels describe them.
+fn open_untrusted(found: &Found, uberblock: &Uberblock, events: &EventLog) -> Result<(Mos, Arc<MosHooks>)> {
     let storage = open_storage(&untrusted_tops(found)?, &[], true, None, events)?;
     let txgs = Txgs::new(uberblock.txg.next(), TxgConfig::default());
     let pool = found.config.get_str("name").unwrap_or_default();
-    let (mos, _) = open_mos(&storage, &txgs, uberblock, pool, true)?;
+    let (mos, hooks) = open_mos(&storage, &txgs, uberblock, pool, true)?;
     mos.load()?;
+    Ok((mos, hooks))
+}
+
+/// Reads the configuration that the MOS holds, over devices as the labels describe them.
+fn read_trusted_config(found: &Found, uberblock: &Uberblock, events: &EventLog) -> Result<NvList> {
+    let (mos, _) = open_untrusted(found, uberblock, events)?;
     let id = mos.require(names::CONFIG)?;
     let len = mos.bonus(id, |bonus| {
         let bytes = bonus.get(..8).ok_or(Error::Damaged)?;

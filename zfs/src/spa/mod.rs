@@ -9,6 +9,7 @@
 //! | `label`, `config` | what lies on the devices outside the tree: labels, uberblocks, the vdev tree |
 //! | `new_vdev`, `dtl`, `assess` | vdevs that are being made; what leaves missed; when a device is given up |
 //! | `create`, `import` | how a pool comes to be open |
+//! | `checkpoint` | an earlier state that is kept |
 //! | `bias` | what top-level vdevs are for |
 //! | `sync`, `commit` | one transaction group to disk; what makes it the pool's state |
 //! | `commands` | what is done to pools and datasets |
@@ -24,6 +25,7 @@
 //! commands that wait. After a failed write nothing is acknowledged any more.
 mod assess;
 pub(crate) mod bias;
+mod checkpoint;
 mod clones;
 mod commands;
 mod commit;
@@ -58,6 +60,7 @@ mod upkeep;
 mod vdev_commands;
 mod vdev_info;
 
+pub use checkpoint::CheckpointInfo;
 pub use feature::{Compatibility, FeatureInfo, Support};
 pub use holds::BookmarkInfo;
 pub use info::{HistoryRecord, LabelSummary, PoolProperties, PoolSpace, VdevInfo};

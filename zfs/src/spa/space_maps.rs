@@ -60,14 +60,16 @@ impl MosStore for Mos {
         let tx = DmuTx::syncing(ctx);
         let zap = self.require(names::LOG_SPACEMAP_ZAP)?;
         self.zap_remove(&tx, zap, &format!("{:x}", txg.0))?;
-        if self.hold(object)?.bonus_len() as usize >= SPACE_MAP_SIZE_V1 {
-            features::decrement(self, &tx, Feature::SpacemapHistogram)?;
-        }
-        self.objset().free(&tx, object)
+        self.free_map(ctx, object)
     }
 
-    fn add_unflushed_array(&self, ctx: &SyncCtx, top_zap: ObjectId, object: ObjectId) -> Result<()> {
-        self.zap_add(&DmuTx::syncing(ctx), top_zap, names::VDEV_MS_UNFLUSHED_TXGS, object.0)
+    fn add_vdev_object(&self, ctx: &SyncCtx, top_zap: ObjectId, key: &str, object: ObjectId) -> Result<()> {
+        self.zap_add(&DmuTx::syncing(ctx), top_zap, key, object.0)
+    }
+
+    fn remove_vdev_map(&self, ctx: &SyncCtx, top_zap: ObjectId, key: &str, object: ObjectId) -> Result<()> {
+        self.zap_remove(&DmuTx::syncing(ctx), top_zap, key)?;
+        self.free_map(ctx, object)
     }
 
     fn truncate(&self, ctx: &SyncCtx, object: ObjectId) -> Result<()> {
@@ -76,6 +78,15 @@ impl MosStore for Mos {
 }
 
 impl Mos {
+    /// Frees a space map.
+    fn free_map(&self, ctx: &SyncCtx, object: ObjectId) -> Result<()> {
+        let tx = DmuTx::syncing(ctx);
+        if usize::from(self.hold(object)?.bonus_len()) >= SPACE_MAP_SIZE_V1 {
+            features::decrement(self, &tx, Feature::SpacemapHistogram)?;
+        }
+        self.objset().free(&tx, object)
+    }
+
     fn store(&self) -> &dyn MosStore {
         &**self.objset()
     }

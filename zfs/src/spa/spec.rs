@@ -166,6 +166,8 @@ pub struct ImportOptions {
     /// Use the best uberblock not newer than this: rewinds the pool. Implies that newer data is given up when
     /// the pool is opened for writing.
     pub rewind_txg: Option<u64>,
+    /// Open the state that the pool's checkpoint keeps. What is newer is given up when the pool is opened for writing.
+    pub rewind_to_checkpoint: bool,
     /// Open although the labels say that another host has it open.
     pub force: bool,
     /// Host id to compare with the labels' and to write.

@@ -36,6 +36,8 @@ pub(super) type Task = Box<dyn FnOnce(&Arc<Spa>, &SyncCtx, &DmuTx) -> Result<()>
 /// When a task runs within its group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum When {
+    /// Before anything is freed.
+    First,
     /// Before the datasets are written: it may add one.
     BeforeDatasets,
     /// After: what is on disk is all there is.
@@ -164,6 +166,8 @@ impl Spa {
 
     fn first_pass(self: &Arc<Self>, ctx: &SyncCtx, tasks: Vec<(When, Task)>) -> Result<()> {
         let tx = DmuTx::syncing(ctx);
+        let (first, tasks): (Vec<_>, Vec<_>) = tasks.into_iter().partition(|(when, _)| *when == When::First);
+        first.into_iter().try_for_each(|(_, task)| task(self, ctx, &tx))?;
         self.free_deferred(ctx, &tx)?;
         self.activate_spares(ctx, &tx)?;
         let (before, after): (Vec<_>, Vec<_>) =

@@ -58,10 +58,11 @@ impl Claims {
     pub(super) fn allow_checkpointed(&mut self, mos: &Mos, storage: &Storage) -> Result<()> {
         for vdev in storage.vdevs().iter() {
             let info = vdev.info();
-            if info.top_zap.is_none() {
+            let top_zap = storage.top_zap(info.id);
+            if top_zap.is_none() {
                 continue;
             }
-            let Some(map) = mos.zap_lookup(info.top_zap, names::VDEV_CHECKPOINT_SM)? else {
+            let Some(map) = mos.zap_lookup(top_zap, names::VDEV_CHECKPOINT_SM)? else {
                 continue;
             };
             let map = ObjectId(map);

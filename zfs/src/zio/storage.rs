@@ -11,7 +11,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use codec::checksum::Salt;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use ondisk::{ObjectId, Txg};
+use ondisk::{BlkPtr, ObjectId, Txg};
 use rt::Once;
 
 /// I/O under way may take this share of what the cache may, within bounds: a small guest must not drown in it.
@@ -89,6 +89,8 @@ pub struct Storage {
     pub(super) resilver_generation: AtomicU64,
     min_alloc: usize,
     format: AtomicU32,
+    /// The group whose state a checkpoint keeps, 0 without.
+    checkpoint_txg: AtomicU64,
     salt: Once<Salt>,
 }
 
@@ -133,6 +135,7 @@ impl Storage {
             events: config.events.clone(),
             is_read_only: config.is_read_only,
             format: AtomicU32::new(0),
+            checkpoint_txg: AtomicU64::new(0),
         }))
     }
 
@@ -232,6 +235,39 @@ impl Storage {
     /// Logs of space maps, and metaslabs whose own map may be behind them.
     pub fn nr_logs(&self) -> (usize, usize) {
         self.allocator.nr_logs()
+    }
+
+    /// Says up to which group blocks belong to the pool's checkpoint; 0: there is none. Called by the sync thread.
+    pub(crate) fn set_checkpoint(&self, txg: Txg) {
+        self.checkpoint_txg.store(txg.0, Ordering::Release);
+    }
+
+    /// Whether the checkpoint refers to a block that is freed in `txg`. What the checkpointed group itself still freed is
+    /// not part of it.
+    pub(super) fn is_checkpointed(&self, bp: &BlkPtr, txg: Txg) -> bool {
+        let kept = Txg(self.checkpoint_txg.load(Ordering::Acquire));
+        kept != Txg::ZERO && bp.birth() <= kept && txg > kept
+    }
+
+    /// Bytes that a checkpoint keeps and the pool does not use.
+    pub fn checkpointed_bytes(&self) -> u64 {
+        self.allocator.checkpointed()
+    }
+
+    /// Reads the header of a vdev's list of what the checkpoint keeps.
+    ///
+    /// # Errors
+    /// `Damaged`, what reading gives.
+    pub(crate) fn load_checkpoint(&self, mos: &dyn MosStore, vdev: u32, object: ObjectId) -> Result<()> {
+        self.allocator.load_checkpoint(mos, vdev, object)
+    }
+
+    /// Frees a part of what a discarded checkpoint kept; false when nothing is left.
+    ///
+    /// # Errors
+    /// `Damaged`, what changing the MOS gives.
+    pub(crate) fn discard_checkpoint_step(&self, mos: &dyn MosStore, ctx: &SyncCtx) -> Result<bool> {
+        self.allocator.discard_step(mos, ctx)
     }
 
     /// The ZAP of a top-level vdev, 0 without.

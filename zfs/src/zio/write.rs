@@ -84,7 +84,11 @@ impl Storage {
             return Err(Error::Unsupported);
         }
         self.arc.forget(bp);
-        let mut free = |vdev, offset, asize| self.allocator.free(vdev, offset, asize, ctx.txg);
+        let is_kept = self.is_checkpointed(bp, ctx.txg);
+        let mut free = |vdev, offset, asize| match is_kept {
+            true => self.allocator.retain(vdev, offset, asize, ctx.txg),
+            false => self.allocator.free(vdev, offset, asize, ctx.txg),
+        };
         if bp.is_gang() && self.gang_children(bp, Bookmark::default(), Priority::SyncRead, 0).is_err() {
             // Better to leak the pieces than never to be able to free anything again.
             self.events.post(Event::Damaged { what: format!("header of a freed gang block: {bp:?}") });
