@@ -20,7 +20,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use ondisk::blkptr::DVAS_PER_BP;
-use ondisk::{Bookmark, Dva, Txg};
+use ondisk::{Bookmark, Dva, ObjectId, Txg};
 use rt::{Mutex, SpinLock};
 use smallvec::SmallVec;
 
@@ -124,7 +124,9 @@ impl Allocator {
         if is_waiting || old.allocated.load(Ordering::Relaxed) != 0 {
             return Err(Error::Busy);
         }
-        let info = TopInfo { is_absent: true, is_excluded: true, ..old.info };
+        let none = ObjectId(0);
+        let info =
+            TopInfo { is_absent: true, is_excluded: true, top_zap: none, metaslab_array: none, ..old.info };
         let mut all: Vec<Arc<Group>> = self.groups().iter().cloned().collect();
         self.forget_behind(id);
         all[id as usize] = Arc::new(Group::new(info));
