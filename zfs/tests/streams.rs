@@ -19,7 +19,7 @@ fn nothing(_: &DmuTx, _: &Arc<Objset>) -> zfs::Result<()> {
 }
 
 fn pool(name: &str) -> (Arc<MemDisk>, Arc<Spa>) {
-    let disk = Arc::new(MemDisk::new(128 << 20));
+    let disk = Arc::new(MemDisk::new(512 << 20));
     let vdev = VdevSpec { device: disk.clone(), path: "/dev/vda".into(), is_file: false };
     let spa = Spa::create(vec![vdev], &PoolSpec::new(name), &mut nothing).unwrap();
     (disk, spa)

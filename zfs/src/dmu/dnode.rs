@@ -99,6 +99,13 @@ impl Open {
     fn has_spill(&self) -> bool {
         !matches!(self.spill, Spill::None)
     }
+
+    /// A spill block's pointer fits beside bonus and block pointers. It may not even without bonus.
+    fn has_room_for_spill(&self) -> bool {
+        let nr_pointers = usize::from(self.nr_blkptr) + 1;
+        let taken = DNODE_CORE_SIZE + nr_pointers * ondisk::blkptr::BLKPTR_SIZE + self.bonus.len();
+        taken <= usize::from(self.slots) << DNODE_SHIFT
+    }
 }
 
 type UserState = Arc<dyn Any + Send + Sync>;
@@ -385,7 +392,7 @@ impl Dnode {
             return Err(Error::TooLarge);
         }
         self.change_open(tx, |open| {
-            if bytes.is_some() && open.bonus.len() > open.bonus_max(true) {
+            if bytes.is_some() && !open.has_room_for_spill() {
                 return Err(Error::TooLarge);
             }
             open.spill = bytes.map_or(Spill::None, |bytes| {

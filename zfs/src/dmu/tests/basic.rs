@@ -219,6 +219,17 @@ fn freeing_everything_gives_everything_back() {
     assert_eq!(pool.books.allocated.load(Ordering::SeqCst), empty);
 }
 
+/// Without bonus a dnode may be full of block pointers: there is no room for that of a spill block.
+#[test]
+fn a_spill_pointer_needs_room() {
+    let pool = Pool::new(ObjsetKind::Zfs);
+    let tx = pool.tx();
+    let full = pool.objset.allocate(&tx, &NewObject::new(DmuType::PLAIN_FILE_CONTENTS, 512)).unwrap();
+    assert_eq!((full.nr_blkptr(), full.bonus_len()), (3, 0));
+    assert_eq!(full.set_spill(&tx, Some(&[1; 512])), Err(Error::TooLarge));
+    assert!(!full.has_spill());
+}
+
 #[test]
 fn bonus_and_spill_follow_their_transactions() {
     let pool = Pool::new(ObjsetKind::Zfs);

@@ -32,7 +32,10 @@ enum Fate {
 
 impl Applier {
     pub(super) fn object(&mut self, record: &ObjectRecord, payload: Vec<u8>, bytes: u64) -> Result<()> {
-        let is_sane = record.block_size <= self.max_block_size
+        // Kinds whose blocks are walked through: no object of a dataset is of one.
+        let is_structure = matches!(record.kind, DmuType::DNODE | DmuType::OBJSET | DmuType::INTENT_LOG);
+        let is_sane = !is_structure
+            && record.block_size <= self.max_block_size
             && record.slots <= self.max_slots
             && record.bonus_len as usize <= payload.len();
         if !is_sane {
