@@ -208,3 +208,27 @@ fn what_does_not_fit_the_target_is_refused() {
     assert!(target.opened.spa.open_dataset("tank/fs@mine").is_err());
     target.clean();
 }
+
+/// Streams of big-endian hosts: made by turning those of OpenZFS.
+#[test]
+fn streams_of_the_other_byte_order() {
+    let target = Target::new();
+    let spa = &target.opened.spa;
+    let options = ReceiveOptions::default();
+    for (name, from, to) in [("full", "fs", "a"), ("inc", "fs", "b"), ("vol", "vol", "a")] {
+        let stream = streams::golden(name).expect("unpacks");
+        receive(spa, &stream, &format!("tank/{from}"), &options).expect("receives");
+        let objset = spa.open_dataset(&format!("tank/{from}@{to}")).expect("opens").objset();
+        let foreign = streams::foreign(&stream, &objset).expect("turns");
+        assert_ne!(foreign[8..16], stream[8..16]);
+        let here = format!("tank/foreign-{from}");
+        receive(spa, &foreign, &here, &options).unwrap_or_else(|e| panic!("{name}: {e}"));
+        if from == "fs" {
+            target.same(&format!("{here}@{to}"), &format!("sends/fs@{to}"));
+        }
+    }
+    let [one, other] =
+        ["tank/vol@a", "tank/foreign-vol@a"].map(|v| target.opened.volume_sha256(v).expect("reads"));
+    assert_eq!(one, other);
+    target.clean();
+}

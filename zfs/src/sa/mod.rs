@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`attr`] | the attributes of a file system |
 //! | [`tables`] | registry and layouts |
+//! | `foreign` | attributes of the other byte order |
 //! | [`owner`] | whose account an object is charged to |
 //! | [`pack`] | packing and finding attributes in bytes |
 //!
@@ -16,6 +17,7 @@
 //! the order they were first written in, since raw receive depends on the fixed prefix of a file's layout; padding is
 //! zero.
 mod attr;
+mod foreign;
 mod owner;
 mod pack;
 mod tables;
@@ -34,6 +36,7 @@ use pack::{Packed, Value};
 use tables::Tables;
 
 pub use attr::Attr;
+pub(crate) use foreign::is_foreign;
 pub use owner::{HAS_PROJECT, owner_of};
 
 /// Bytes a spill block pointer takes from the bonus.

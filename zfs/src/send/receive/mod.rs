@@ -4,8 +4,10 @@
 //! |---|---|
 //! | `apply`, `object` | records applied to the objects of a hidden dataset |
 //! | `one` | one snapshot's stream, from BEGIN to END |
+//! | `foreign` | attributes that came in the other byte order |
 //! | `many` | compound streams: names, properties, clones |
 mod apply;
+mod foreign;
 mod many;
 mod object;
 mod one;

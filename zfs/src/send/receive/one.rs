@@ -1,5 +1,6 @@
 //! One snapshot's stream, from its BEGIN to its END.
 use super::apply::{Applier, Setting};
+use super::foreign;
 use crate::send::dump::{BlockOptions, ResumePoint};
 use crate::send::reader::StreamReader;
 use crate::send::resume::ResumeState;
@@ -13,7 +14,7 @@ use ondisk::blkptr::{MAX_BLOCK_SIZE, OLD_MAX_BLOCK_SIZE};
 use ondisk::dnode::DNODE_SLOTS_MAX;
 use ondisk::feature::Feature;
 use ondisk::objset::ObjsetKind;
-use ondisk::stream::{Begin, BeginFlags, Record, StreamFeatures};
+use ondisk::stream::{Begin, BeginFlags, ByteOrder, Record, StreamFeatures};
 
 /// Where one stream goes.
 pub(super) struct Target<'a> {
@@ -185,6 +186,9 @@ fn records(spa: &Arc<Spa>, begin: &Begin, reader: &mut StreamReader<'_>, inbox: 
         }
         let bytes = before + (reader.bytes() - start);
         applier.apply(&record, payload, bytes)?;
+    }
+    if reader.order() == ByteOrder::Big {
+        foreign::swap_attributes(&inbox.dataset.objset())?;
     }
     if begin.from_guid == 0 && inbox.base.is_some() {
         // On top of something else: what a full stream does not name is not in it.
