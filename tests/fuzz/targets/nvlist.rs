@@ -10,4 +10,9 @@ fuzz_target!(|bytes: &[u8]| {
         let again = list.encode().expect("a decoded list encodes");
         assert_eq!(NvList::decode(&again).expect("an encoded list decodes"), list);
     }
+    if let Ok(list) = NvList::decode_native(bytes)
+        && let Ok(again) = list.encode_native()
+    {
+        assert_eq!(NvList::decode_native(&again).expect("an encoded list decodes"), list);
+    }
 });

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use ondisk::{BlkPtr, bpobj, dnode, dsl, gang, objset, sa, space_map, uberblock, zap, zil};
+use ondisk::{BlkPtr, bpobj, dnode, dsl, gang, objset, sa, space_map, stream, uberblock, zap, zil};
 use zerocopy::FromBytes;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -19,6 +19,13 @@ fuzz_target!(|bytes: &[u8]| {
             let _ = dn.blkptr(bytes, index);
         }
         let _ = (dn.spill(bytes), dn.blkid_at_level(u64::MAX, dn.levels), dn.to_raw());
+    }
+    if let Some(record) = bytes.first_chunk::<{ stream::RECORD_SIZE }>() {
+        for order in [stream::ByteOrder::Little, stream::ByteOrder::Big] {
+            let Ok(parsed) = stream::Record::parse(record, order) else { continue };
+            assert!(parsed.payload_len() <= stream::BEGIN_PAYLOAD_MAX as usize);
+            assert_eq!(stream::Record::parse(&parsed.to_bytes(order), order), Ok(parsed));
+        }
     }
     if let Ok(raw) = objset::RawObjset::of(bytes) {
         let _ = raw.parse();
