@@ -70,6 +70,11 @@ impl Bookmark {
         self.words[5]
     }
 
+    /// The same before compression.
+    pub(crate) const fn logical_referenced(&self) -> u64 {
+        self.words[7]
+    }
+
     /// Of those, freed before the next snapshot.
     pub(crate) const fn freed(&self) -> u64 {
         self.words[8]

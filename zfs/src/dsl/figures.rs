@@ -90,8 +90,13 @@ fn clones_of(mos: &Mos, ds: &DslDatasetPhys) -> Result<Vec<ObjectId>> {
     let Some(set) = ds.next_clones.non_zero() else {
         return Ok(Vec::new());
     };
-    let clones = snapshot::clones_in(mos, set)?.into_iter();
-    clones.map(|id| dir::read_dataset(mos, id).map(|clone| clone.dir)).collect()
+    // In the order of the set, as OpenZFS lists them.
+    let mut clones = Vec::new();
+    mos.for_each_u64(set, &mut |_, id| {
+        clones.push(ObjectId(id));
+        Ok(())
+    })?;
+    clones.into_iter().map(|id| dir::read_dataset(mos, id).map(|clone| clone.dir)).collect()
 }
 
 fn snapshots_changed(mos: &Mos, dir_id: ObjectId) -> Result<Option<u64>> {

@@ -7,15 +7,16 @@ use super::book;
 use super::bpobj::Sums;
 use super::dir;
 use super::ledger::Pending;
-use crate::Result;
 use crate::dmu::DmuTx;
 use crate::spa::mos::Mos;
 use crate::vdev::Priority;
 use crate::zio::{SyncCtx, WritePolicy};
+use crate::{Error, Result};
 use abd::Abd;
 use core::ops::Range;
 use ondisk::objset::RawObjset;
-use ondisk::{BlkPtr, Bookmark, ObjectId};
+use ondisk::zil::ZilHeader;
+use ondisk::{BlkPtr, Bookmark, ObjectId, Txg};
 
 /// The log header in an object set's root block.
 const ZIL_HEADER: Range<usize> = 512..704;
@@ -25,13 +26,25 @@ const ZIL_HEADER: Range<usize> = 512..704;
 /// # Errors
 /// Reading's.
 pub(crate) fn free(mos: &Mos, ctx: &SyncCtx, root: &BlkPtr, id: ObjectId) -> Result<()> {
+    let header = header(mos, root, id)?;
+    if header.log.is_hole() { Ok(()) } else { mos.storage().free(ctx, &header.log) }
+}
+
+fn header(mos: &Mos, root: &BlkPtr, id: ObjectId) -> Result<ZilHeader> {
     if root.is_hole() {
-        return Ok(());
+        return Ok(ZilHeader::default());
     }
-    let storage = mos.storage();
-    let block = storage.read_uncached(root, Bookmark::root(id.0), Priority::SyncRead)?.to_vec();
-    let header = RawObjset::of(&block).and_then(RawObjset::parse)?.zil;
-    if header.log.is_hole() { Ok(()) } else { storage.free(ctx, &header.log) }
+    let block = mos.storage().read_uncached(root, Bookmark::root(id.0), Priority::SyncRead)?.to_vec();
+    Ok(RawObjset::of(&block).and_then(RawObjset::parse)?.zil)
+}
+
+/// Refuses a head whose log has been claimed and not replayed: its blocks are the replay's to free.
+///
+/// # Errors
+/// `Busy`: it must be mounted once; reading's.
+pub(crate) fn check(mos: &Mos, head: ObjectId) -> Result<()> {
+    let ds = dir::read_dataset(mos, head)?;
+    if header(mos, &ds.bp, head)?.claim_txg == Txg::ZERO { Ok(()) } else { Err(Error::Busy) }
 }
 
 /// Writes a head's root block again with an empty log header, if it has another.

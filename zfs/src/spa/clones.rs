@@ -110,7 +110,7 @@ impl Spa {
             snapshot::check_destroy(&self.mos, *id, false)?;
             self.close(*id)?;
         }
-        self.close(head)?;
+        self.close_head(head)?;
         let command = format!("zfs rollback {}{name}", if destroy_newer { "-r " } else { "" });
         let (usable, name) = (self.usable_bytes(), name.to_string());
         self.run_task(When::AfterDatasets, move |spa, ctx, tx| {
@@ -163,14 +163,37 @@ impl Spa {
             return Err(Error::Invalid);
         }
         destroy::check(&self.mos, found.dir)?;
-        self.txgs.sync_all()?;
-        self.close(found.dataset)?;
+        self.close_head(found.dataset)?;
         let command = format!("zfs destroy {name}");
         let name = name.to_string();
         self.run_task(When::AfterDatasets, move |spa, ctx, tx| {
             spa.destroy_dataset_in(ctx, tx, &name, &found)?;
             spa.note(tx, &command)
         })
+    }
+
+    /// Lets go of a head that no one uses any more, and has its log's blocks freed: on disk is all there is then.
+    fn close_head(&self, id: ObjectId) -> Result<()> {
+        self.txgs.sync_all()?;
+        self.close_is_possible(id)?;
+        let zil = self.open.lock().get(&id.0).and_then(|ds| ds.objset().zil().cloned());
+        if let Some(zil) = zil {
+            let hold = self.txgs.hold_open();
+            let txg = hold.txg();
+            zil.close(txg);
+            drop(hold);
+            self.txgs.wait_synced(txg)?;
+        }
+        log::check(&self.mos, id)?;
+        self.close(id)
+    }
+
+    fn close_is_possible(&self, id: ObjectId) -> Result<()> {
+        let _not_syncing = self.syncing.lock();
+        match self.open.lock().get(&id.0) {
+            Some(ds) if Arc::strong_count(ds) > 1 => Err(Error::Busy),
+            _ => Ok(()),
+        }
     }
 
     /// Destroys a dataset in syncing context.

@@ -23,6 +23,8 @@ pub struct BookmarkInfo {
     pub created: u64,
     /// Bytes that the snapshot referred to, when the bookmark knows.
     pub referenced: Option<u64>,
+    /// The same before compression.
+    pub logical_referenced: Option<u64>,
 }
 
 impl Spa {
@@ -195,6 +197,7 @@ impl Spa {
             created_txg: mark.txg().0,
             created: mark.time(),
             referenced: mark.has_fbn().then(|| mark.referenced()),
+            logical_referenced: mark.has_fbn().then(|| mark.logical_referenced()),
         };
         Ok(bookmark::all(&self.mos, head)?.into_iter().map(info).collect())
     }

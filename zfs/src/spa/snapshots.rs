@@ -157,10 +157,7 @@ impl Spa {
     /// # Errors
     /// `Io`, `Checksum`, `Damaged`.
     pub fn clone_names(&self, figures: &Figures) -> Result<Vec<String>> {
-        let mut names: Vec<String> =
-            figures.clones.iter().map(|id| dir::name(&self.mos, *id)).collect::<Result<_>>()?;
-        names.sort_unstable();
-        Ok(names)
+        figures.clones.iter().map(|id| dir::name(&self.mos, *id)).collect()
     }
 
     /// Bytes written to a dataset or snapshot since a snapshot (`@s`) or bookmark (`#m`) of it, or, by full name, of

@@ -253,7 +253,9 @@ impl ZplFs {
         if let Some(zil) = self.zil() {
             zil.set_mode(SyncMode::from_id(p.sync));
         }
-        s.snap_dir.store(p.snap_dir, Ordering::Relaxed);
+        // A snapshot has no snapshots.
+        let snap_dir = if self.backing.name().contains('@') { ctldir::DISABLED } else { p.snap_dir };
+        s.snap_dir.store(snap_dir, Ordering::Relaxed);
         Ok(())
     }
 

@@ -4,4 +4,5 @@ mod generic;
 mod log;
 mod pools;
 mod remount;
+mod snapshots;
 mod unlinked;
