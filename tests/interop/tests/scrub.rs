@@ -93,6 +93,7 @@ fn openzfs_ends_what_we_began_and_we_end_what_openzfs_began() {
     assert_eq!(status.state, ScanState::Scanning);
     assert!(status.examined > 8 << 20 && status.examined < status.to_examine * 9 / 10, "{status:?}");
     half.export().unwrap();
+    drop(half);
     in_linux(
         "set -e; zpool import -N -f -d /dev/oracle tank; zpool wait -t scrub tank; zpool status tank
              zpool status tank | grep 'scrub repaired 0B in .* with 0 errors'

@@ -42,7 +42,7 @@ use rt::RwLock;
 
 pub use value::ZapValue;
 
-/// Lock rank of a ZAP's state (`docs/ZFS-INTERNALS.md`, section 7).
+/// Lock rank of a ZAP's state (`docs/ZFS-INTERNALS.md`, section 8).
 const RANK: u16 = 600;
 /// Entries handed out per locking during iteration of a micro-ZAP.
 const BATCH: usize = 256;
