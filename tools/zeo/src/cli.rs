@@ -316,6 +316,12 @@ pub enum BenchCommand {
     Memory,
     /// Guest instructions per operation, beside their targets.
     Yardstick,
+    /// Scrub and resilver, as a share of the devices' own speed.
+    Scrub {
+        /// Data in the pool.
+        #[arg(long, default_value = "512M")]
+        size: Size,
+    },
     /// Building an image beside `cp -a` to a fresh ext4.
     Build {
         /// The tree to copy.

@@ -4,11 +4,13 @@
 //! |---|---|
 //! | [`boot`] | time to the program's main, kernel size, smallest memory |
 //! | [`build`] | building an image beside `cp -a` |
+//! | [`scrub`] | scrub and resilver beside the devices' own speed |
 //! | [`yardstick`] | guest instructions per operation |
 //!
-//! Everything runs under emulation, whatever the host can do, so that figures of different machines compare.
+//! Everything in a guest runs under emulation, whatever the host can do, so that figures of different machines compare.
 mod boot;
 mod build;
+mod scrub;
 mod yardstick;
 
 use crate::cli::{Bench, BenchCommand};
@@ -29,6 +31,7 @@ pub fn run(args: &Bench, mode: Mode) -> Result<()> {
         BenchCommand::Boot { runs } => boot::boot(&Setup::new("hello", kernel, mode)?, *runs, mode),
         BenchCommand::Memory => boot::memory(&Setup::new("hello", kernel, mode)?, mode),
         BenchCommand::Yardstick => yardstick::run(&Setup::new("yardstick", kernel, mode)?, mode),
+        BenchCommand::Scrub { size } => scrub::run(*size, mode),
         BenchCommand::Build { tree, runs } => build::run(tree, *runs, mode),
     }
 }
