@@ -162,7 +162,11 @@ impl Spa {
             if !status.is_running() || self.txgs().is_suspended() {
                 // The end is told within the group that stores it: answer when that is on disk.
                 drop(self.settled());
-                return;
+                // One that began again in that very group goes on.
+                if !self.scan_status().is_running() || self.txgs().is_suspended() {
+                    return;
+                }
+                continue;
             }
             self.scan().changed.wait_until(rt::now().after(interval), "scan end", is_over);
             if self.scan().state.lock().is_stopping {
