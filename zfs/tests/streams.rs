@@ -391,6 +391,7 @@ fn what_was_interrupted_goes_on() {
             }
             let token = ResumeToken::parse(&dst.resume_token("dst/fs").unwrap().unwrap()).unwrap();
             assert_eq!(token.to_name, format!("src/fs@{name}"));
+            assert!(dst.datasets().unwrap().iter().all(|d| !d.name.contains('%')), "it shows");
             // Not from the start again.
             assert!(nr_pieces > 1 || receive(&dst, &stream, "dst/fs", &resumable).is_err());
             let from = token.from_guid.map(|_| "src/fs@a");

@@ -97,7 +97,8 @@ pub(crate) struct Entry {
 }
 
 /// Calls `f` with every dataset below and including a directory, by name, snapshots (oldest first) after their head.
-/// `with_internal`: `$ORIGIN` and its like too (those without a dataset have object 0).
+/// `with_internal`: `$ORIGIN` and its like too (those without a dataset have object 0), and what is being received
+/// (`%recv`).
 pub(crate) fn walk(
     mos: &Mos,
     root: ObjectId,
@@ -119,7 +120,7 @@ pub(crate) fn walk(
         }
         let mut children = Vec::new();
         mos.for_each_u64(dir.child_dir_zap, &mut |child, id| {
-            if with_internal || !child.starts_with('$') {
+            if with_internal || !child.starts_with(['$', '%']) {
                 children.push((String::from(child), ObjectId(id)));
             }
             Ok(())

@@ -248,9 +248,6 @@ fn replicated(spa: &Spa, spec: &SendSpec) -> Result<Plan> {
     })?;
     let mut plan = Plan::default();
     for name in all {
-        if name.contains('%') {
-            continue;
-        }
         let parent_from = parent_from(&plan.trees, &name, first, last);
         let tree = tree(spa, &name, last, parent_from)?;
         if !tree.snapshots.is_empty() {
