@@ -51,11 +51,24 @@ impl Image {
     /// # Errors
     /// A file that cannot be opened, no pool in it, and what an import may say.
     pub fn open(name: &str, access: Access) -> Result<Self> {
+        Self::open_state(name, access, false)
+    }
+
+    /// Opens the state that the pool's checkpoint keeps. With [`Access::Write`] what is newer is given up.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; when the pool has no checkpoint.
+    pub fn open_checkpoint(name: &str, access: Access) -> Result<Self> {
+        Self::open_state(name, access, true)
+    }
+
+    fn open_state(name: &str, access: Access, is_rewound: bool) -> Result<Self> {
         let opened = name.split(',').map(|file| open_device(Path::new(file), access));
         let (parts, devices): (Vec<_>, Vec<_>) = opened.collect::<Result<Vec<_>>>()?.into_iter().unzip();
         let options = ImportOptions {
             read_only: access == Access::Read,
             hostname: String::from("zeolite"),
+            rewind_to_checkpoint: is_rewound,
             ..ImportOptions::default()
         };
         let spa =

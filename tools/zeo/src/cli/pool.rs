@@ -17,6 +17,8 @@ pub enum PoolCommand {
     Add(Add),
     /// Make a device a mirror, or a mirror wider.
     Attach(Bring),
+    /// Keep the pool's present state, to go back to; or give up or go back to what is kept.
+    Checkpoint(Checkpoint),
     /// Forget errors of a device, or of all, and bring back what they missed.
     Clear {
         /// The image.
@@ -122,6 +124,22 @@ pub enum PoolCommand {
         #[arg(short, long)]
         verbose: bool,
     },
+}
+
+/// `zeo pool checkpoint`
+#[derive(Debug, Args)]
+pub struct Checkpoint {
+    /// Give the checkpoint up, and free what only it kept.
+    #[arg(short, long, conflicts_with_all = ["rewind", "show"])]
+    pub discard: bool,
+    /// Go back to the checkpoint: everything that is newer is lost.
+    #[arg(long, visible_alias = "rewind-to-checkpoint", conflicts_with = "show")]
+    pub rewind: bool,
+    /// Say what is kept.
+    #[arg(long)]
+    pub show: bool,
+    /// The image.
+    pub image: String,
 }
 
 /// `zeo pool add`

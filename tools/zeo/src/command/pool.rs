@@ -1,4 +1,5 @@
 //! `zeo pool`: make, change and look at pools of powered-off machines.
+mod checkpoint;
 mod create;
 mod events;
 mod history;
@@ -26,6 +27,7 @@ pub fn run(command: PoolCommand, mode: Mode) -> Result<u8> {
         PoolCommand::Clear { image, device } => mend::clear(&image, device.as_deref(), mode)?,
         PoolCommand::Add(args) => vdev::add(&args)?,
         PoolCommand::Attach(args) => vdev::attach(&args, mode)?,
+        PoolCommand::Checkpoint(args) => checkpoint::run(&args, mode)?,
         PoolCommand::Create(args) => create::run(&args)?,
         PoolCommand::Detach { image, device } => vdev::detach(&image, &device)?,
         PoolCommand::Events { image } => events::run(&image, mode)?,
