@@ -207,7 +207,7 @@ impl Run {
         let tree = Tree::read(&open)?;
         let acked = moments.sync_acks.iter().filter(|(when, _)| *when <= capture.at);
         let all_before = acked.map(|(_, before)| *before).max().unwrap_or(0);
-        let cut = Cut { at: capture.at, txg, has_log: false, all_before };
+        let cut = Cut { at: capture.at, txg, has_log: true, all_before };
         check_tree(&tree, &moments.records, &cut)?;
         check_pool(&open)?;
         tree.check_orphans(open.fs.objset())?;

@@ -322,6 +322,8 @@ pub enum BenchCommand {
         #[arg(long, default_value = "512M")]
         size: Size,
     },
+    /// Device requests and time of an fsync, on a simulated disk.
+    Fsync,
     /// Building an image beside `cp -a` to a fresh ext4.
     Build {
         /// The tree to copy.

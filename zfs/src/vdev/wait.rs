@@ -44,7 +44,16 @@ impl IoGroup {
     /// Blocks until every I/O of the group is done; the outcomes, in the order of completion. `leaves` are the devices
     /// that may work on them.
     pub(crate) fn wait<'a>(&self, leaves: impl Iterator<Item = &'a Leaf> + Clone) -> Vec<Done> {
-        let spin_end = rt::now().after(SPIN_MAX);
+        self.wait_polling(leaves, SPIN_MAX)
+    }
+
+    /// As [`Self::wait`], polling for up to `spin` before it sleeps.
+    pub(crate) fn wait_polling<'a>(
+        &self,
+        leaves: impl Iterator<Item = &'a Leaf> + Clone,
+        spin: Duration,
+    ) -> Vec<Done> {
+        let spin_end = rt::now().after(spin);
         loop {
             let has_polling = leaves.clone().fold(false, |has, leaf| leaf.poll() | has);
             if let Some(done) = self.take_all() {

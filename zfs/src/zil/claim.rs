@@ -12,7 +12,7 @@ use crate::zio::Storage;
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use ondisk::zil::{RecordHead, RecordKind};
-use ondisk::{BlkPtr, Bookmark, Txg};
+use ondisk::{BlkPtr, Bookmark, DmuType, Txg};
 
 /// Claims along a chain.
 struct Claimer<'a> {
@@ -39,6 +39,30 @@ impl Claimer<'_> {
         }
         self.storage.claim(bp, self.first).is_ok()
     }
+}
+
+impl Claimer<'_> {
+    /// Makes every device have what was claimed: a commit that was under way may have reached some only, and what is
+    /// replayed from those must not be gone when another crash takes them away.
+    fn heal(&self) {
+        for bp in &self.blocks {
+            let is_end = is_chain_block(bp) && number_of(bp) == self.last_block;
+            let bookmark = Bookmark {
+                objset: self.objset,
+                level: Bookmark::LEVEL_ZIL,
+                blkid: number_of(bp),
+                ..Bookmark::default()
+            };
+            // The chain's end was never written. What cannot be healed is told by the scrub itself.
+            if !is_end && let Err(e) = self.storage.scrub_block(bp, bookmark) {
+                log::warn!("zfs: a block of the intent log cannot be read again: {e}");
+            }
+        }
+    }
+}
+
+fn is_chain_block(bp: &BlkPtr) -> bool {
+    bp.dmu_type() == DmuType::INTENT_LOG
 }
 
 impl ChainVisitor for Claimer<'_> {
@@ -94,6 +118,7 @@ impl Zil {
             last_record: 0,
         };
         chain::walk(&self.storage, header, self.objset, &mut claimer)?;
+        claimer.heal();
         let has_work = claimer.nr_records > 0;
         let mut claimed = self.claimed.lock();
         if !has_work {

@@ -1,9 +1,10 @@
 //! Making listed changes durable: leader and followers, allocating and writing.
 use super::itx::{Change, Itx};
-use super::pack::{self, PackedBlock};
-use super::{Error, Lwb, LwbState, MAX_BLOCK, Result, SIZES, SyncMode, Zil};
+use super::pack::{self, PackedBlock, Packer};
+use super::{Error, LogSource, Lwb, LwbState, MAX_BLOCK, Result, SIZES, SyncMode, Zil};
 use crate::txg::TxgHold;
 use abd::AbdMut;
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 use ondisk::zil::{CHAIN_SIZE, RawChain, ZILOG2_CHECKSUM_UNIT};
@@ -12,6 +13,12 @@ use zerocopy::{FromBytes, IntoBytes};
 
 /// More than this in one commit is written once, with its group, rather than twice.
 const BATCH_MAX: usize = 4 << 20;
+
+/// How often a commit looks for changes made while it fetched data.
+const CATCH_UP_MAX: usize = 8;
+
+/// A leader waits for company for this share of what the device takes.
+const GATHER_SHARE: u32 = 2;
 
 /// Blocks on their way, and where.
 struct Issued {
@@ -43,11 +50,12 @@ impl Zil {
             queue.requested += 1;
             queue.requested
         };
+        self.arrived.wake_all();
         // A request is done when a leader that took the lists after it has finished, whoever that was.
         loop {
             enum Role {
                 Done,
-                Leader(u64),
+                Leader,
             }
             let role = self.queue_changed_wait(|queue| {
                 if queue.done >= mine {
@@ -57,11 +65,12 @@ impl Zil {
                     return None;
                 }
                 queue.has_leader = true;
-                Some(Role::Leader(queue.requested))
+                Some(Role::Leader)
             });
             match role {
                 Role::Done => return Ok(()),
-                Role::Leader(upto) => {
+                Role::Leader => {
+                    let upto = self.gather();
                     let result = self.write_listed();
                     {
                         let mut queue = self.queue.lock();
@@ -75,6 +84,27 @@ impl Zil {
                 }
             }
         }
+    }
+
+    /// Waits a little for those who committed together with others lately: threads that were all woken by one commit come
+    /// back one by one, and a leader that ran ahead would write a block for itself alone. The number of the last request
+    /// that the commit serves. Not a moment when nobody else was there lately.
+    fn gather(&self) -> u64 {
+        let expected = {
+            let queue = self.queue.lock();
+            queue.expected
+        };
+        if expected > 1 {
+            let deadline = rt::now().after(self.storage.usual_log_time() / GATHER_SHARE);
+            self.arrived.wait_until(deadline, "log company", || {
+                let queue = self.queue.lock();
+                (queue.requested - queue.done >= expected).then_some(())
+            });
+        }
+        let mut queue = self.queue.lock();
+        let found = queue.requested - queue.done;
+        queue.expected = found.max(queue.expected - queue.expected.div_ceil(8));
+        queue.requested
     }
 
     fn queue_changed_wait<R>(&self, mut ready: impl FnMut(&mut super::Queue) -> Option<R>) -> R {
@@ -123,7 +153,7 @@ impl Zil {
             }
         };
         let source = self.source.lock().as_ref().and_then(alloc::sync::Weak::upgrade);
-        let Ok((blocks, seq)) = pack::pack(batch, source.as_deref(), first_size, seq) else {
+        let Some((blocks, seq)) = self.pack(batch, source.as_deref(), first_size, seq) else {
             return false;
         };
         if blocks.is_empty() {
@@ -131,9 +161,45 @@ impl Zil {
         }
         self.chain.lock().seq = seq;
         let Some(issued) = self.issue(blocks) else { return false };
-        let result = self.storage.write_log(issued.writes);
+        let result = self.write_blocks(issued.writes);
         self.note_landed(issued.txg, issued.nr, result.is_ok());
         result.is_ok() && !self.txgs.is_suspended()
+    }
+
+    /// Writes a commit's blocks: the first, which the chain leads to, only when the others are durable. So a commit is
+    /// replayed as a whole or not at all: its records may have data in them that only its later records account for.
+    fn write_blocks(&self, mut writes: Vec<(BlkPtr, abd::Abd)>) -> Result<()> {
+        if writes.len() > 1 {
+            let others = writes.split_off(1);
+            self.storage.write_log(others)?;
+        }
+        self.storage.write_log(writes)
+    }
+
+    /// Packs a batch, and what was changed in its files while that was done: the data that is fetched may have those
+    /// changes in it already, and a log with half of a later write in it, and no record of the rest, would leave a file
+    /// that never was. A change that can be seen in the data has been listed: both happen under the range's lock.
+    fn pack(
+        &self,
+        batch: &[Itx],
+        source: Option<&dyn LogSource>,
+        first_size: usize,
+        seq: u64,
+    ) -> Option<(Vec<PackedBlock>, u64)> {
+        let mut packer = Packer::new(source, first_size, seq);
+        packer.add(batch).ok()?;
+        let mut objects: BTreeSet<u64> = batch.iter().filter_map(Itx::written).collect();
+        for _ in 0..CATCH_UP_MAX {
+            objects.iter().for_each(|object| self.itxs.order(self.unsynced(), *object));
+            let more = if objects.is_empty() { Vec::new() } else { self.itxs.take(self.unsynced()) };
+            if more.is_empty() {
+                return Some(packer.finish());
+            }
+            packer.add(&more).ok()?;
+            objects = more.iter().filter_map(Itx::written).collect();
+        }
+        // Someone writes faster than we read: the group has it all.
+        None
     }
 
     /// Gives packed blocks their places, links them, and counts them in the open group. `None` when there is no room.

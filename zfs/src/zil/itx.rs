@@ -47,6 +47,16 @@ pub(super) struct Itx {
     pub(super) change: Change,
 }
 
+impl Itx {
+    /// The object whose data is to be fetched.
+    pub(super) fn written(&self) -> Option<u64> {
+        match &self.change {
+            Change::Write(write) => Some(write.object),
+            Change::Record(_) | Change::Wait => None,
+        }
+    }
+}
+
 /// The changes of one group.
 #[derive(Debug, Default)]
 struct Group {

@@ -32,7 +32,9 @@
 //!    on the change that has none (a write to a file whose creation is not in the log could not be replayed).
 //! 6. *After a failed write the chain ends for good.* What follows the failed block could not be found. The group that
 //!    counts the commit drops the whole chain: every record in it is as old as that group.
-//! 7. *Nothing is acknowledged once the pool is suspended.*
+//! 7. *A commit of several blocks is all or nothing:* its first block is written last. Half of it could hold data of a
+//!    write whose record is in the other half, and leave a file that never was.
+//! 8. *Nothing is acknowledged once the pool is suspended.*
 //!
 //! # Who does the work
 //!
@@ -174,6 +176,8 @@ struct Queue {
     /// Durable: all up to this one.
     done: u64,
     has_leader: bool,
+    /// Requests that one commit may expect to serve, from the last ones.
+    expected: u64,
 }
 
 #[derive(Debug, Default)]
@@ -203,6 +207,8 @@ pub struct Zil {
     itxs: Itxs,
     queue: SpinLock<Queue>,
     queue_changed: WaitQueue,
+    /// A leader that expects company waits here.
+    arrived: WaitQueue,
     chain: SpinLock<Chain>,
     /// Commits that count in each group.
     in_flight: [AtomicU64; TXG_SLOTS],
@@ -234,6 +240,7 @@ impl Zil {
             itxs: Itxs::default(),
             queue: SpinLock::default(),
             queue_changed: WaitQueue::new(),
+            arrived: WaitQueue::new(),
             chain: SpinLock::default(),
             in_flight: [const { AtomicU64::new(0) }; TXG_SLOTS],
             landed: WaitQueue::new(),

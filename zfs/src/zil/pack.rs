@@ -60,36 +60,43 @@ pub(super) fn block_size_for(bytes: usize) -> usize {
     bytes.saturating_add(CHAIN_SIZE).next_multiple_of(ZILOG2_CHECKSUM_UNIT).clamp(MIN_BLOCK, MAX_BLOCK)
 }
 
-/// Packs a batch, the first block being one of `first_size` bytes. Numbers go on after `seq`; gives the last one. No
-/// blocks when nothing is left to say.
-///
-/// # Errors
-/// The source's, when data cannot be had: the batch must be made durable another way.
-pub(super) fn pack(
-    batch: &[Itx],
-    source: Option<&dyn LogSource>,
-    first_size: usize,
-    seq: u64,
-) -> Result<(Vec<PackedBlock>, u64)> {
-    let mut packer = Packer { source, blocks: Vec::new(), left: estimate(batch), seq };
-    packer.open(first_size);
-    for itx in batch {
-        packer.left = packer.left.saturating_sub(bytes_of(&itx.change));
-        match &itx.change {
-            Change::Record(bytes) => packer.record(itx.txg, bytes)?,
-            Change::Write(write) => packer.write(itx.txg, write)?,
-            Change::Wait => return Err(Error::Unsupported),
-        }
+impl<'a> Packer<'a> {
+    /// Begins with a block of `first_size` bytes; the numbers of records go on after `seq`.
+    pub(super) fn new(source: Option<&'a dyn LogSource>, first_size: usize, seq: u64) -> Self {
+        let mut packer = Self { source, blocks: Vec::new(), left: 0, seq };
+        packer.open(first_size);
+        packer
     }
-    let Packer { mut blocks, seq, .. } = packer;
-    // A first block too small for anything still has its place in the chain.
-    while blocks.last().is_some_and(|b| b.bytes.len() <= CHAIN_SIZE) {
-        blocks.pop();
-    }
-    Ok((blocks, seq))
 }
 
 impl Packer<'_> {
+    /// Packs a batch.
+    ///
+    /// # Errors
+    /// The source's, when data cannot be had; `Unsupported` for changes without a record: the batch must be made durable
+    /// another way.
+    pub(super) fn add(&mut self, batch: &[Itx]) -> Result<()> {
+        self.left = estimate(batch);
+        for itx in batch {
+            self.left = self.left.saturating_sub(bytes_of(&itx.change));
+            match &itx.change {
+                Change::Record(bytes) => self.record(itx.txg, bytes)?,
+                Change::Write(write) => self.write(itx.txg, write)?,
+                Change::Wait => return Err(Error::Unsupported),
+            }
+        }
+        Ok(())
+    }
+
+    /// The blocks, none when nothing is left to say, and the number of the last record.
+    pub(super) fn finish(mut self) -> (Vec<PackedBlock>, u64) {
+        // A first block too small for anything still has its place in the chain.
+        while self.blocks.last().is_some_and(|b| b.bytes.len() <= CHAIN_SIZE) {
+            self.blocks.pop();
+        }
+        (self.blocks, self.seq)
+    }
+
     fn open(&mut self, size: usize) {
         let mut bytes = Vec::with_capacity(size);
         bytes.resize(CHAIN_SIZE, 0);
@@ -231,6 +238,17 @@ mod tests {
     fn write(offset: u64, length: u64, block_size: u32) -> Itx {
         let change = Change::Write(WriteChange { object: 7, generation: 1, offset, length, block_size });
         Itx { txg: Txg(9), change }
+    }
+
+    fn pack(
+        batch: &[Itx],
+        source: Option<&dyn LogSource>,
+        first_size: usize,
+        seq: u64,
+    ) -> Result<(Vec<PackedBlock>, u64)> {
+        let mut packer = Packer::new(source, first_size, seq);
+        packer.add(batch)?;
+        Ok(packer.finish())
     }
 
     /// What a replay of the blocks would leave in a file of `size` bytes, and the pieces.

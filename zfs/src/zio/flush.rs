@@ -4,6 +4,7 @@ use crate::vdev::{IoGroup, Leaf};
 use crate::{Error, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use blockdev::Done;
 use core::sync::atomic::Ordering;
 use ondisk::Txg;
 
@@ -18,21 +19,26 @@ impl Storage {
     /// # Errors
     /// `Io` when it cannot.
     pub fn flush_all(&self) -> Result<()> {
-        self.flush_leaves(&self.leaves())
+        let leaves = self.leaves();
+        self.flush_leaves(&leaves, &|group| group.wait(leaves.iter().map(|leaf| &**leaf)))
     }
 
-    /// As [`Self::flush_all`], of some devices.
+    /// As [`Self::flush_all`], of some devices, which `wait` waits for.
     ///
     /// # Errors
     /// As [`Self::flush_all`].
-    pub(super) fn flush_leaves(&self, leaves: &[Arc<Leaf>]) -> Result<()> {
+    pub(super) fn flush_leaves(
+        &self,
+        leaves: &[Arc<Leaf>],
+        wait: &dyn Fn(&IoGroup) -> Vec<Done>,
+    ) -> Result<()> {
         let group = IoGroup::new();
         let usable: Vec<&Leaf> = leaves.iter().map(|l| &**l).filter(|l| l.is_usable()).collect();
         let start = |(tag, leaf): (usize, &&Leaf)| leaf.start_flush(group.completion(tag as u64));
         let covered: Vec<u64> = usable.iter().enumerate().map(start).collect();
         let syncing = self.syncing.load(Ordering::Acquire);
         let mut failed: Vec<u64> = Vec::new();
-        for done in group.wait(usable.iter().copied()) {
+        for done in wait(&group) {
             let leaf = usable[done.tag as usize];
             match done.result {
                 Ok(()) => leaf.flushed(covered[done.tag as usize]),

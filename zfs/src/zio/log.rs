@@ -6,9 +6,56 @@ use crate::{Error, Result};
 use abd::Abd;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use blockdev::Done;
+use core::sync::atomic::{AtomicU64, Ordering};
+use core::time::Duration;
 use ondisk::BlkPtr;
 
+/// Devices that usually answer within this time are polled for that long; to sleep and be woken would cost more than a
+/// part of it.
+const POLLED_MAX: Duration = Duration::from_micros(200);
+/// Polling ends at this multiple of the usual time.
+const PATIENCE: u32 = 2;
+/// Polling while the usual time is not known.
+const SPIN_MIN: Duration = Duration::from_micros(30);
+/// Share of the newest measurement in the average: 1/8.
+const AVERAGE_SHIFT: u32 = 3;
+
+/// How long log requests usually take, which decides how long a waiter polls.
+#[derive(Debug, Default)]
+pub(super) struct LogPace {
+    /// Nanoseconds, a moving average; 0: not known yet.
+    usual: AtomicU64,
+}
+
+impl LogPace {
+    /// Waits for a group of log requests.
+    fn wait(&self, group: &IoGroup, leaves: &[Arc<Leaf>]) -> Vec<Done> {
+        let start = rt::now();
+        let leaves = leaves.iter().map(|leaf| &**leaf);
+        let usual = Duration::from_nanos(self.usual.load(Ordering::Relaxed));
+        // Where there is one CPU only, the poller keeps everyone else from running.
+        let done = match usual <= POLLED_MAX && rt::nr_cpus() > 1 {
+            true => group.wait_polling(leaves, (usual * PATIENCE).max(SPIN_MIN)),
+            false => group.wait(leaves),
+        };
+        let took = rt::now().0.saturating_sub(start.0);
+        let before = self.usual.load(Ordering::Relaxed);
+        let after = match before {
+            0 => took,
+            before => before - (before >> AVERAGE_SHIFT) + (took >> AVERAGE_SHIFT),
+        };
+        self.usual.store(after, Ordering::Relaxed);
+        done
+    }
+}
+
 impl Storage {
+    /// How long a log request usually takes.
+    pub fn usual_log_time(&self) -> Duration {
+        Duration::from_nanos(self.log_pace.usual.load(Ordering::Relaxed))
+    }
+
     /// Writes log blocks and makes them durable: all writes at once, then one flush of each device touched that has a
     /// volatile cache. Only the used bytes are given, a multiple of 4096; what follows them in the block is never looked
     /// at.
@@ -41,8 +88,8 @@ impl Storage {
                 vdev.io().write(io);
             }
         }
-        let done = group.wait(leaves.iter().map(|leaf| &**leaf));
+        let done = self.log_pace.wait(&group, &leaves);
         done.into_iter().try_for_each(|done| done.result.map_err(Error::from))?;
-        self.flush_leaves(&leaves)
+        self.flush_leaves(&leaves, &|group| self.log_pace.wait(group, &leaves))
     }
 }

@@ -1,6 +1,7 @@
 //! [`Storage`]: the pool's blocks.
 use super::batch::{SyncCtx, WriteBatch};
 use super::in_flight::InFlight;
+use super::log::LogPace;
 use crate::arc::ArcCache;
 use crate::event::EventLog;
 use crate::metaslab::{Allocator, LogIndex, MosStore, RangeTree, SpaceClass, UnflushedLogs};
@@ -92,6 +93,7 @@ pub struct Storage {
     /// The group whose state a checkpoint keeps, 0 without.
     checkpoint_txg: AtomicU64,
     salt: Once<Salt>,
+    pub(super) log_pace: LogPace,
 }
 
 impl Storage {
@@ -127,6 +129,7 @@ impl Storage {
             io_bytes_max: (config.arc_target >> IO_SHARE_SHIFT).clamp(IO_BYTES_MIN, IO_BYTES_MAX),
             min_alloc: 1 << min_ashift.unwrap_or(ASHIFT_MIN),
             salt: Once::new(),
+            log_pace: LogPace::default(),
             syncing: AtomicU64::new(0),
             has_lost_flush: AtomicBool::new(false),
             resilver_generation: AtomicU64::new(0),

@@ -4,12 +4,14 @@
 //! |---|---|
 //! | [`boot`] | time to the program's main, kernel size, smallest memory |
 //! | [`build`] | building an image beside `cp -a` |
+//! | [`fsync`] | device requests and time of an fsync |
 //! | [`scrub`] | scrub and resilver beside the devices' own speed |
 //! | [`yardstick`] | guest instructions per operation |
 //!
 //! Everything in a guest runs under emulation, whatever the host can do, so that figures of different machines compare.
 mod boot;
 mod build;
+mod fsync;
 mod scrub;
 mod yardstick;
 
@@ -32,6 +34,7 @@ pub fn run(args: &Bench, mode: Mode) -> Result<()> {
         BenchCommand::Memory => boot::memory(&Setup::new("hello", kernel, mode)?, mode),
         BenchCommand::Yardstick => yardstick::run(&Setup::new("yardstick", kernel, mode)?, mode),
         BenchCommand::Scrub { size } => scrub::run(*size, mode),
+        BenchCommand::Fsync => fsync::run(mode),
         BenchCommand::Build { tree, runs } => build::run(tree, *runs, mode),
     }
 }

@@ -1,0 +1,201 @@
+//! What an fsync costs: device requests and time, on a simulated disk whose every request takes 100 us.
+//!
+//! Three loads: one thread appends 4 KiB and syncs; one thread makes a file, writes 10 KiB and syncs; sixteen threads
+//! append and sync, each its own file. Beside the time of each stands that of the device alone: one write and one
+//! flush, polled for.
+use super::median;
+use crate::report::{Mode, print_json};
+use anyhow::{Context, Result, anyhow};
+use blockdev::{BlockDevice, Complete, Completion, Done, Op, Request};
+use blockdev_sim::{DiskConfig, SimDisk};
+use serde::Serialize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use vfs::{Cred, FileSystem, Fsync, NewNode, SliceSource, VnodeRef};
+use zfs::spa::{PoolSpec, Spa, VdevSpec};
+use zpl::{CreateOptions, MountOptions, ZplFs};
+
+/// What every request of the disk takes.
+const LATENCY: Duration = Duration::from_micros(100);
+const CAPACITY: u64 = 2 << 30;
+const WARM_UP: usize = 50;
+const OPERATIONS: usize = 1000;
+const THREADS: usize = 16;
+
+/// One load's figures.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Figures {
+    writes_per_fsync: f64,
+    flushes_per_fsync: f64,
+    /// The median of the whole operation, change and fsync.
+    latency_us: f64,
+    /// The median of one write and one flush of the device.
+    device_latency_us: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct All {
+    append_4k: Figures,
+    create_10k: Figures,
+    threads_16: Figures,
+}
+
+/// A pool on a disk that counts.
+struct Bench {
+    disk: Arc<SimDisk>,
+    spa: Arc<Spa>,
+    fs: Arc<ZplFs>,
+    root: VnodeRef,
+}
+
+/// Measures.
+///
+/// # Errors
+/// When the pool fails.
+pub fn run(mode: Mode) -> Result<()> {
+    let device_us = device_latency()?;
+    let bench = Bench::new()?;
+    let all = All {
+        append_4k: bench.append(device_us)?,
+        create_10k: bench.create(device_us)?,
+        threads_16: bench.threads(device_us)?,
+    };
+    bench.spa.abandon();
+    if mode == Mode::Json {
+        return print_json(&all);
+    }
+    println!(
+        "{:12} {:>13} {:>14} {:>11} {:>11} {:>9}",
+        "", "writes/fsync", "flushes/fsync", "us", "device us", "over"
+    );
+    for (name, f) in
+        [("append 4K", all.append_4k), ("create 10K", all.create_10k), ("16 threads", all.threads_16)]
+    {
+        let over = (f.latency_us / f.device_latency_us - 1.0) * 100.0;
+        println!(
+            "{name:12} {:13.2} {:14.2} {:11.1} {:11.1} {over:7.0} %",
+            f.writes_per_fsync, f.flushes_per_fsync, f.latency_us, f.device_latency_us
+        );
+    }
+    Ok(())
+}
+
+fn disk() -> Arc<SimDisk> {
+    SimDisk::new(DiskConfig::timed(CAPACITY, LATENCY, LATENCY, 1))
+}
+
+struct Flag(AtomicU64);
+
+impl Complete for Flag {
+    fn complete(&self, _done: Done) {
+        self.0.fetch_add(1, Ordering::Release);
+    }
+}
+
+/// One write and one flush, waited for by polling alone.
+fn device_latency() -> Result<f64> {
+    let disk = disk();
+    let flag = Arc::new(Flag(AtomicU64::new(0)));
+    let mut times = Vec::new();
+    let finish = |op: Op, nr: u64| -> Result<()> {
+        let request = Request { op, done: Completion::new(flag.clone(), 0) };
+        disk.submit(0, request).map_err(|_| anyhow!("the disk's queue is full"))?;
+        while flag.0.load(Ordering::Acquire) < nr {
+            disk.poll(0);
+            std::hint::spin_loop();
+        }
+        Ok(())
+    };
+    for i in 0..OPERATIONS as u64 {
+        let start = Instant::now();
+        let data = abd::Abd::zeroed(8192);
+        finish(Op::Write { offset: i * 8192, data, is_fua: false }, 2 * i + 1)?;
+        finish(Op::Flush, 2 * i + 2)?;
+        times.push(start.elapsed().as_secs_f64() * 1e6);
+    }
+    Ok(median(times))
+}
+
+impl Bench {
+    fn new() -> Result<Self> {
+        let disk = disk();
+        let vdev = VdevSpec { device: disk.clone(), path: "/dev/disk".into(), is_file: false };
+        let spa = Spa::create(vec![vdev], &PoolSpec::new("bench"), &mut |tx, objset| {
+            zpl::create_fs(tx, objset, &CreateOptions::default())
+        })?;
+        let fs = zpl::mount(&spa, "bench", &MountOptions::default())?;
+        let root = fs.root().map_err(|e| anyhow!("{e}"))?;
+        Ok(Self { disk, spa, fs, root })
+    }
+
+    fn file(&self, name: &str) -> Result<VnodeRef> {
+        let made = self.root.create(name.as_bytes(), NewNode::Regular, 0o644, Cred::default());
+        made.map_err(|e| anyhow!("{name}: {e}"))
+    }
+
+    /// Runs `one` often, from `nr_threads` threads, and counts what the disk was asked meanwhile.
+    fn measure(
+        &self,
+        device_us: f64,
+        nr_threads: usize,
+        one: &(dyn Fn(usize, usize) -> Result<()> + Sync),
+    ) -> Result<Figures> {
+        let each = OPERATIONS / nr_threads;
+        for t in 0..nr_threads {
+            (0..WARM_UP).try_for_each(|i| one(t, i))?;
+        }
+        // What the groups so far have to write is written before the counting begins.
+        self.spa.sync()?;
+        (0..WARM_UP).try_for_each(|i| one(0, WARM_UP + i))?;
+        let before = self.disk.stats();
+        let times: Result<Vec<Vec<f64>>> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..nr_threads)
+                .map(|t| {
+                    scope.spawn(move || {
+                        let mut times = Vec::with_capacity(each);
+                        for i in 0..each {
+                            let start = Instant::now();
+                            one(t, 2 * WARM_UP + i)?;
+                            times.push(start.elapsed().as_secs_f64() * 1e6);
+                        }
+                        Ok(times)
+                    })
+                })
+                .collect();
+            threads.into_iter().map(|t| t.join().map_err(|_| anyhow!("a thread panicked"))?).collect()
+        });
+        let times: Vec<f64> = times?.into_iter().flatten().collect();
+        let after = self.disk.stats();
+        let nr = times.len() as f64;
+        Ok(Figures {
+            writes_per_fsync: (after.writes - before.writes) as f64 / nr,
+            flushes_per_fsync: (after.flushes - before.flushes) as f64 / nr,
+            latency_us: median(times),
+            device_latency_us: device_us,
+        })
+    }
+
+    fn append(&self, device_us: f64) -> Result<Figures> {
+        let file = self.file("append")?;
+        self.measure(device_us, 1, &|_, _| append(&file, &[7; 4096]))
+    }
+
+    fn create(&self, device_us: f64) -> Result<Figures> {
+        self.measure(device_us, 1, &|_, i| append(&self.file(&format!("create-{i}"))?, &[8; 10 << 10]))
+    }
+
+    fn threads(&self, device_us: f64) -> Result<Figures> {
+        let files: Result<Vec<_>> = (0..THREADS).map(|t| self.file(&format!("thread-{t}"))).collect();
+        let files = files?;
+        let figures = self.measure(device_us, THREADS, &|t, _| append(&files[t], &[9; 4096]))?;
+        let stats = self.fs.objset().zil().context("there is no intent log")?.stats();
+        log::debug!("{stats:?}");
+        Ok(figures)
+    }
+}
+
+fn append(file: &VnodeRef, data: &[u8]) -> Result<()> {
+    file.append(&mut SliceSource::new(data)).map_err(|e| anyhow!("writing: {e}"))?;
+    file.fsync(0..u64::MAX, Fsync::All).map_err(|e| anyhow!("fsync: {e}"))
+}
