@@ -135,8 +135,10 @@ impl Inode {
         self.add_links(if self.kind == FileType::Directory { -2 } else { -1 });
     }
 
-    fn own(vnode: &VnodeRef) -> Result<&Self> {
-        vnode.as_any().downcast_ref::<Self>().ok_or(Error::CrossDevice)
+    /// The inode behind a vnode of the same file system.
+    fn own<'a>(&self, vnode: &'a VnodeRef) -> Result<&'a Self> {
+        let inode = vnode.as_any().downcast_ref::<Self>().filter(|inode| Arc::ptr_eq(&inode.fs, &self.fs));
+        inode.ok_or(Error::CrossDevice)
     }
 
     /// Moves an entry that is there; `moving` is held. The kinds were checked.
@@ -321,7 +323,7 @@ impl Vnode for Inode {
 
     fn link(&self, name: &[u8], target: &VnodeRef) -> Result<()> {
         check_name(name)?;
-        let own = Self::own(target)?;
+        let own = self.own(target)?;
         let target = own.me.upgrade().ok_or(Error::Stale)?;
         if target.kind == FileType::Directory {
             return Err(Error::NotPermitted);
@@ -369,7 +371,7 @@ impl Vnode for Inode {
 
     fn rename(&self, from: &[u8], to_dir: &VnodeRef, to: &[u8], mode: RenameMode) -> Result<()> {
         check_name(to)?;
-        let to_dir = Self::own(to_dir)?;
+        let to_dir = self.own(to_dir)?;
         let _moving = self.fs.moving.lock();
         let source = self.entries()?.read().get(from).cloned().ok_or(Error::NotFound)?;
         let target = to_dir.entries()?.read().get(to).cloned();

@@ -18,3 +18,15 @@ fn is_bounded() {
     assert_eq!(tree.write("/c", &[1]), Ok(()));
     assert_eq!(fs.statfs().unwrap().blocks_free, 14);
 }
+
+/// A name in one instance never leads to a file of another: its memory would be counted twice and freed once.
+#[test]
+fn instances_do_not_share_files() {
+    let trees = [(), ()].map(|()| crate::test_support::Tree::new(RamFs::new(1 << 20, 0o755)));
+    trees[0].write("/a", b"a").unwrap();
+    let [file, other] = [trees[0].find("/a").unwrap(), trees[1].find("/").unwrap()];
+    assert_eq!(other.vnode().link(b"b", file.vnode()), Err(Error::CrossDevice));
+    let root = trees[0].find("/").unwrap();
+    let moved = root.vnode().rename(b"a", other.vnode(), b"b", crate::RenameMode::Replace);
+    assert_eq!(moved, Err(Error::CrossDevice));
+}
