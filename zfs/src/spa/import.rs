@@ -562,8 +562,16 @@ fn log_reason(mos: &Mos, storage: &Storage, synced: Txg, is_read_only: bool) -> 
         if entry.is_snapshot || entry.dataset.is_none() || found.is_some() {
             return Ok(());
         }
-        let header = log_header(mos, storage, entry.dataset)?;
         let (id, name) = (entry.dataset.0, &entry.name);
+        let header = match log_header(mos, storage, entry.dataset) {
+            // A dataset that cannot be read is refused when it is opened, not its pool.
+            Err(Error::Unsupported | Error::Encrypted) if is_read_only => return Ok(()),
+            Err(e @ (Error::Unsupported | Error::Encrypted)) => {
+                found = Some(format!("the intent log of {name} cannot be read: {e}"));
+                return Ok(());
+            }
+            other => other?,
+        };
         if is_read_only {
             if chain::has_records(storage, &header, id, synced) {
                 found = Some(format!("the intent log of {name} holds records that are not replayed"));

@@ -7,7 +7,6 @@ use blockdev_host::OpenOptions;
 use mkfs::size::Size;
 use mkfs::vdevs::{self, Group};
 use mkfs::{file_system, pool};
-use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::sync::Arc;
 use zfs::spa::{PoolSpec, Spa, TopSpec, VdevSpec};
@@ -54,7 +53,6 @@ pub fn open_new(path: &Path, size: Option<Size>, force: bool) -> Result<VdevSpec
         (true, _) => {}
     }
     let disk = options.open(path).with_context(|| shown.to_string())?;
-    let is_file = !std::fs::metadata(path)?.file_type().is_block_device();
     let device: Arc<dyn BlockDevice> = Arc::new(disk);
     if exists && !force {
         match Spa::probe(&device) {
@@ -65,7 +63,8 @@ pub fn open_new(path: &Path, size: Option<Size>, force: bool) -> Result<VdevSpec
         }
     }
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    Ok(VdevSpec { device, path: path.to_string_lossy().into_owned(), is_file })
+    // An image is a disk to the machine it is made for; OpenZFS does not open a disk as a file.
+    Ok(VdevSpec { device, path: path.to_string_lossy().into_owned(), is_file: false })
 }
 
 fn spec(args: &Create) -> Result<PoolSpec> {
