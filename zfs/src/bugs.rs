@@ -39,10 +39,18 @@ pub enum Bug {
     UnlinkedForgotten,
     /// Cut-off bytes come back when a file grows again.
     TailNotCleared,
+    /// Log blocks count as durable while they are in the disks' caches.
+    LogNotFlushed,
+    /// Intent logs are claimed after the import has allocated.
+    ClaimAfterAllocation,
+    /// A new log is used before a header that names it is on disk.
+    ChainBeforeHeader,
+    /// fsync logs what changed the names, but not what was written to the file.
+    LogWithoutData,
 }
 
 /// All of them.
-pub const ALL: [Bug; 16] = [
+pub const ALL: [Bug; 20] = [
     Bug::NoFlushBeforeUberblock,
     Bug::NoFlushAfterUberblock,
     Bug::UberblockBeforeData,
@@ -59,6 +67,10 @@ pub const ALL: [Bug; 16] = [
     Bug::FsyncDoesNotWait,
     Bug::UnlinkedForgotten,
     Bug::TailNotCleared,
+    Bug::LogNotFlushed,
+    Bug::ClaimAfterAllocation,
+    Bug::ChainBeforeHeader,
+    Bug::LogWithoutData,
 ];
 
 #[cfg(feature = "sim-bugs")]

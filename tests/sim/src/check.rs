@@ -1,4 +1,5 @@
 //! A recovered pool against the model.
+use crate::content::Content;
 use crate::history::{Cut, History};
 use crate::pool::Open;
 use crate::tree::{Body, Tree, owner, state_hash};
@@ -28,7 +29,12 @@ pub fn check_tree(tree: &Tree, records: &[Record], cut: &Cut) -> Result<(), Stri
             return Err(format!("{}: object {} was never made", node.path, node.ino));
         };
         let hash = state_hash(&node.body, &node.meta);
-        if history.find(cut, hash).is_none() {
+        let with = |content: &Content| state_hash(&Body::File(content.clone()), &node.meta);
+        let is_mixture = || match &node.body {
+            Body::File(found) => history.is_mixture(cut, found, with),
+            _ => false,
+        };
+        if history.find(cut, hash).is_none() && !is_mixture() {
             return Err(format!(
                 "{}: {} is not as it was at any allowed moment: {}\n{}",
                 node.path,

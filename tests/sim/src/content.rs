@@ -1,12 +1,14 @@
 //! A file's bytes as the model keeps them: sparse pages, and a sum that tells two contents apart at once.
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// Unit of the sum.
 pub const PAGE: usize = 4096;
 const PAGE_U64: u64 = PAGE as u64;
 
 type Page = Arc<[u8; PAGE]>;
+
+static ZEROES: LazyLock<Page> = LazyLock::new(|| Arc::new([0; PAGE]));
 
 /// Bytes of a file.
 #[derive(Clone, Debug, Default)]
@@ -96,6 +98,22 @@ impl Content {
         })
     }
 
+    /// Whether each byte is that of one of the others, and the size lies between theirs.
+    pub fn is_mixture_of(&self, others: &[&Self]) -> bool {
+        let sizes = others.iter().map(|other| other.size);
+        let (Some(min), Some(max)) = (sizes.clone().min(), sizes.max()) else { return false };
+        let mut touched: Vec<u64> =
+            others.iter().chain([&self]).flat_map(|content| content.pages.keys().copied()).collect();
+        touched.sort_unstable();
+        touched.dedup();
+        let is_mixed = |index: &u64| {
+            let page = |c: &Self| c.pages.get(index).map_or(&*ZEROES, |(page, _)| page).clone();
+            let (own, theirs) = (page(self), others.iter().map(|other| page(other)).collect::<Vec<_>>());
+            (0..PAGE).all(|at| theirs.iter().any(|page| page[at] == own[at]))
+        };
+        (min..=max).contains(&self.size) && touched.iter().all(is_mixed)
+    }
+
     fn change(&mut self, index: u64, change: impl FnOnce(&mut [u8; PAGE])) {
         let (mut page, old) = self.pages.remove(&index).unwrap_or_else(|| (Arc::new([0; PAGE]), 0));
         change(Arc::make_mut(&mut page));
@@ -156,6 +174,24 @@ mod tests {
         assert_ne!(a.sum(), b.sum());
         b.write(19_999, &[0]);
         assert_eq!((a.sum(), a.held()), (b.sum(), b.held()));
+    }
+
+    #[test]
+    fn a_mixture_has_no_byte_of_its_own() {
+        let write = |offset, byte| {
+            let mut content = Content::default();
+            content.write(0, &[1; 10_000]);
+            content.write(offset, &[byte; 3000]);
+            content
+        };
+        let (a, b) = (write(0, 2), write(5000, 3));
+        let mut mixed = write(5000, 3);
+        mixed.write(0, &[2; 1500]);
+        assert!(mixed.is_mixture_of(&[&a, &b]) && !mixed.is_mixture_of(&[&a]));
+        mixed.write(9_999, &[9]);
+        assert!(!mixed.is_mixture_of(&[&a, &b]));
+        mixed.resize(9_999);
+        assert!(!mixed.is_mixture_of(&[&a, &b]));
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! the transaction groups that were open then: the operation's own group lies between. A power cut at moment `at`
 //! that leaves a pool whose newest whole group is `txg` must leave one of the states from [`History::floor`] to
 //! [`History::ceiling`].
+use crate::content::Content;
+use std::collections::BTreeMap;
 
 /// A state, by what it hashes to.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +31,8 @@ pub struct History {
     pub versions: Vec<Version>,
     /// At this moment, that version (by index) was acknowledged as durable.
     pub acks: Vec<(u64, usize)>,
+    /// Content of a file in some of the states, by index.
+    pub contents: BTreeMap<usize, Content>,
 }
 
 /// What was found after a power cut.
@@ -48,12 +52,12 @@ impl History {
     /// The first state, durable from the start.
     pub fn durable(hash: u64) -> Self {
         let first = Version { start: 0, end: 0, txg_lo: 0, txg_hi: 0, hash, op: 0 };
-        Self { versions: vec![first], acks: vec![(0, 0)] }
+        Self { versions: vec![first], acks: vec![(0, 0)], ..Self::default() }
     }
 
     /// The first state, as made by an operation.
     pub fn begun(first: Version) -> Self {
-        Self { versions: vec![first], acks: Vec::new() }
+        Self { versions: vec![first], ..Self::default() }
     }
 
     /// The newest state is durable since `now`.
@@ -80,6 +84,23 @@ impl History {
         let ceiling = self.ceiling(cut)?;
         let floor = self.floor(cut);
         (floor..=ceiling).rev().find(|index| self.versions[*index].hash == hash)
+    }
+
+    /// Whether a file is a mixture of states that may be left. The intent log holds a long write in several records, and
+    /// takes the data of a record from the file when it is written, which may be newer by then: of what was not
+    /// acknowledged, each byte may be that of another operation. `hash` is that of a content with the attributes that
+    /// were found, which must be those of one of the states.
+    pub fn is_mixture(&self, cut: &Cut, found: &Content, hash: impl Fn(&Content) -> u64) -> bool {
+        let Some(ceiling) = self.ceiling(cut).filter(|_| cut.has_log) else { return false };
+        let allowed: Vec<(usize, &Content)> = self
+            .contents
+            .range(self.floor(cut)..=ceiling)
+            .map(|(index, content)| (*index, content))
+            .collect();
+        let has_attributes =
+            allowed.iter().any(|(index, content)| self.versions[*index].hash == hash(content));
+        let contents: Vec<&Content> = allowed.into_iter().map(|(_, content)| content).collect();
+        has_attributes && found.is_mixture_of(&contents)
     }
 
     /// For a report: what may be left, and what was found.

@@ -17,6 +17,7 @@ use super::spec::{ImportOptions, PoolName};
 use super::sync::Tasks;
 use super::{DeferredFrees, LabelSummary, Spa, State, features, space_maps};
 use super::{bias, checkpoint, config, dtl};
+use crate::bugs::{self, Bug};
 use crate::dmu::{Objset, ObjsetConfig, ObjsetProperties};
 use crate::dsl::{bpobj, dir, freeing, names as dsl_names};
 use crate::event::{Event, EventLog};
@@ -99,7 +100,9 @@ impl Spa {
         if spa.state.lock().read_only_reason.is_none() {
             spa.storage.load_metaslabs(&spa.mos, &space_maps::log_index(&spa.mos, &spa.storage)?)?;
             let is_discarding = spa.load_checkpoint()?;
-            spa.claim_logs()?;
+            if !bugs::is(Bug::ClaimAfterAllocation) {
+                spa.claim_logs()?;
+            }
             spa.start();
             crate::scan::load(&spa)?;
             super::numbers::load(&spa)?;
@@ -110,6 +113,9 @@ impl Spa {
             started?;
             if is_discarding {
                 spa.finish_discarding()?;
+            }
+            if bugs::is(Bug::ClaimAfterAllocation) {
+                spa.claim_logs()?;
             }
             spa.start_beat();
             spa.destroy_interrupted()?;

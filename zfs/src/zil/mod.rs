@@ -156,6 +156,8 @@ enum LwbState {
 struct Chain {
     /// Oldest first; the last is open.
     lwbs: VecDeque<Lwb>,
+    /// The group whose header is the first to name the chain. Until it is on disk a crash finds none of it.
+    started: Txg,
     /// A write failed: nothing can be added.
     is_broken: bool,
     /// Someone asked for a chain when there was none.

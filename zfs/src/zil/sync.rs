@@ -102,6 +102,7 @@ impl Zil {
         let mut chain = self.chain.lock();
         chain.is_wanted = false;
         chain.seq = 0;
+        chain.started = ctx.txg;
         chain.lwbs.push_back(Lwb { bp, state: LwbState::Open, alloc_txg: ctx.txg, max_txg: Txg::ZERO });
     }
 

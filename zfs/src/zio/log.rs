@@ -1,6 +1,7 @@
 //! Writing log blocks: at once, and durable with one flush.
 use super::physical::pad;
 use super::storage::Storage;
+use crate::bugs::{self, Bug};
 use crate::vdev::{IoGroup, Leaf, Priority, VdevKind, WriteIo};
 use crate::{Error, Result};
 use abd::Abd;
@@ -90,6 +91,9 @@ impl Storage {
         }
         let done = self.log_pace.wait(&group, &leaves);
         done.into_iter().try_for_each(|done| done.result.map_err(Error::from))?;
+        if bugs::is(Bug::LogNotFlushed) {
+            return Ok(());
+        }
         self.flush_leaves(&leaves, &|group| self.log_pace.wait(group, &leaves))
     }
 }

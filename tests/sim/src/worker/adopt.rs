@@ -19,6 +19,7 @@ impl Worker {
             orphans: Vec::new(),
             record: Record { names: History::durable(tree.names[id]), ..Record::default() },
             promises_fsync,
+            is_always_sync: shared.plan.properties.contains(&("sync", "always".to_owned())),
         };
         let mut known = BTreeMap::new();
         worker.copy(tree, 0, None, true, &mut known);
@@ -44,7 +45,10 @@ impl Worker {
         let at = self.nodes.len();
         known.insert(from, at);
         if !is_shared {
-            let history = History::durable(state_hash(&source.body, &source.meta));
+            let mut history = History::durable(state_hash(&source.body, &source.meta));
+            if let Body::File(content) = &source.body {
+                history.contents.insert(0, content.clone());
+            }
             self.record.nodes.insert(source.key, history);
         }
         let body = match &source.body {

@@ -113,6 +113,8 @@ pub struct Worker {
     orphans: Vec<Orphan>,
     record: Record,
     promises_fsync: bool,
+    /// Every operation is durable when it returns.
+    is_always_sync: bool,
 }
 
 impl Worker {
@@ -206,6 +208,14 @@ impl Worker {
             Some(history) => history.versions.push(version),
             None => drop(self.record.nodes.insert(key, History::begun(version))),
         }
+        if let (Body::File(content), Some(history)) =
+            (self.node(at).body.clone(), self.record.nodes.get_mut(&key))
+        {
+            history.contents.insert(history.versions.len() - 1, content);
+        }
+        if let (true, Some(history)) = (self.is_always_sync, self.record.nodes.get_mut(&key)) {
+            history.ack(version.end);
+        }
     }
 
     /// Names changed by an operation that began at `stamp` and named these nodes.
@@ -217,6 +227,9 @@ impl Worker {
             if let Some(node) = &mut self.nodes[*at] {
                 node.last_names = index;
             }
+        }
+        if self.is_always_sync {
+            self.record.names.ack(version.end);
         }
     }
 
