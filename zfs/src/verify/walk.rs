@@ -51,6 +51,7 @@ pub(crate) fn run(
         walked: Sums::default(),
         is_whole: true,
         is_readable: true,
+        is_snapshot: false,
     };
     for feature in [Feature::BlockCloning, Feature::FastDedup] {
         state.claims.may_share |= features::is_active(mos, feature)?;
@@ -99,6 +100,8 @@ struct State<'a> {
     is_whole: bool,
     /// This build has what it takes to read the object set being walked.
     is_readable: bool,
+    /// It is a snapshot: the log its root block names is its head's.
+    is_snapshot: bool,
 }
 
 impl State<'_> {
@@ -120,6 +123,7 @@ impl State<'_> {
         self.report.nr_datasets += 1;
         let nr_before = self.report.findings.len();
         self.is_readable = !is_encrypted(mos, entry.dir)? && self.root_is_readable(&ds.bp, entry.dataset);
+        self.is_snapshot = entry.is_snapshot;
         if self.is_readable {
             self.walk(entry.dataset.0, ds.prev_snap_txg, &ds.bp)?;
         }
@@ -222,6 +226,9 @@ impl Visitor for State<'_> {
     }
 
     fn zil(&mut self, header: &ZilHeader, objset: u64) -> Result<()> {
+        if self.is_snapshot {
+            return Ok(());
+        }
         let (storage, claims) = (self.storage, &mut self.claims);
         chain::for_each_block(storage, header, objset, &mut |bp, _| allow(storage, claims, bp));
         Ok(())
