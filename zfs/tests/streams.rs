@@ -2,7 +2,9 @@
 //! and whatever happens to a stream on its way, the receiver has it whole or not at all.
 use blockdev::BlockDevice;
 use blockdev_host::MemDisk;
+use codec::fletcher::Fletcher4;
 use ondisk::sa::SA_MAGIC;
+use ondisk::stream::{ByteOrder, CHECKSUM_OFFSET, End, RECORD_SIZE, Record};
 use ondisk::{DmuType, ObjectId};
 use rt_std as _;
 use std::collections::BTreeMap;
@@ -365,6 +367,87 @@ fn damaged_and_cut_streams_change_nothing() {
     }
     receive(&dst, &incremental, "dst/fs", &ReceiveOptions::default()).unwrap();
     assert_same((&src, "src/fs@b"), (&dst, "dst/fs@b"), "in the end");
+    assert_clean(&dst);
+}
+
+/// A stream in which one record says something else, with all checksums right.
+fn forged(stream: &[u8], random: &mut Random) -> Vec<u8> {
+    let mut records: Vec<([u8; RECORD_SIZE], Vec<u8>)> = Vec::new();
+    let mut at = 0;
+    while at < stream.len() {
+        let bytes: [u8; RECORD_SIZE] = stream[at..at + RECORD_SIZE].try_into().unwrap();
+        let len = Record::parse(&bytes, ByteOrder::Little).unwrap().payload_len();
+        at += RECORD_SIZE + len;
+        records.push((bytes, stream[at - len..at].to_vec()));
+    }
+    for _ in 0..=random.below(3) {
+        let index = random.below(records.len() as u64) as usize;
+        let (bytes, payload) = &mut records[index];
+        let field = 8 + 4 * random.below(28) as usize;
+        match random.below(6) {
+            0 if !payload.is_empty() => {
+                let at = random.below(payload.len() as u64) as usize;
+                payload[at] = random.next() as u8;
+            }
+            1 => bytes[0] = random.below(11) as u8,
+            2 => bytes[field..field + 4].copy_from_slice(&[0xff; 4]),
+            3 => bytes[field..field + 4].copy_from_slice(&(random.next() as u32).to_le_bytes()),
+            _ => bytes[field] = bytes[field].wrapping_add(1 << random.below(8)),
+        }
+    }
+    let mut sums = Fletcher4::default();
+    let mut out = Vec::new();
+    for (mut bytes, mut payload) in records {
+        if let Ok(record) = Record::parse(&bytes, ByteOrder::Little) {
+            payload.resize(record.payload_len().min(1 << 21), 3);
+            if let Record::End(_) = record {
+                let (digest, to_guid) =
+                    (sums.finish(), u64::from_le_bytes(bytes[40..48].try_into().unwrap()));
+                bytes = Record::End(End { digest, to_guid }).to_bytes(ByteOrder::Little);
+            }
+        }
+        sums.update(&bytes[..CHECKSUM_OFFSET]);
+        if bytes[..4] != [0; 4] {
+            Record::set_checksum(&mut bytes, ByteOrder::Little, sums.finish());
+        }
+        sums.update(&bytes[CHECKSUM_OFFSET..]);
+        sums.update(&payload);
+        out.extend_from_slice(&bytes);
+        out.extend_from_slice(&payload);
+    }
+    out
+}
+
+/// Whoever makes a stream can make its checksums: the receiver's pool stays whole whatever it says. `FORGED_STREAMS` asks
+/// for more.
+#[test]
+fn forged_streams_do_no_harm() {
+    let nr_streams = std::env::var("FORGED_STREAMS").map_or(120, |n| n.parse().expect("a number"));
+    let (_, full, incremental) = two_streams(13);
+    let (_, dst) = pool("dst");
+    let mut random = Random(17);
+    let mut nr_accepted = 0;
+    receive(&dst, &full, "dst/fs", &ReceiveOptions::default()).unwrap();
+    for round in 0..nr_streams {
+        let (stream, target) = if round % 2 == 0 { (&full, "dst/new") } else { (&incremental, "dst/fs") };
+        let bad = forged(stream, &mut random);
+        if receive(&dst, &bad, target, &ReceiveOptions::default()).is_ok() {
+            nr_accepted += 1;
+            let snapshot = if target == "dst/fs" { "dst/fs@b" } else { "dst/new@a" };
+            let name = dst.datasets().unwrap().into_iter().find(|d| {
+                d.is_snapshot && d.name.starts_with(&snapshot[..snapshot.len() - 1]) && d.name != "dst/fs@a"
+            });
+            if let Some(name) = name {
+                dst.destroy_snapshots(&[&name.name], false).unwrap();
+            }
+            match target {
+                "dst/fs" => dst.rollback("dst/fs@a", true).unwrap(),
+                _ => dst.destroy_dataset(target).unwrap(),
+            }
+        }
+        dst.sync().unwrap_or_else(|e| panic!("round {round}: {e}"));
+    }
+    assert!(nr_accepted > 0);
     assert_clean(&dst);
 }
 
