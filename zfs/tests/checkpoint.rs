@@ -59,6 +59,9 @@ fn what_was_destroyed_since_is_there_again() {
     let used = spa.space().unwrap().allocated;
     spa.checkpoint().unwrap();
     assert_eq!(spa.checkpoint(), Err(Error::Exists));
+    let second = VdevSpec { device: Arc::new(MemDisk::new(SIZE)), path: "/dev/vdb".into(), is_file: false };
+    let first = spa.vdevs()[0].guid;
+    assert_eq!(spa.attach(first, &second), Err(Error::Exists), "the checkpoint would not know it");
     spa.destroy_dataset("tank/old").unwrap();
     spa.create_dataset("tank/new", &[], &mut nothing).unwrap();
     fill(&spa, "tank/new", 2);

@@ -139,6 +139,22 @@ impl Spa {
         Ok(is_discarding.then_some(CheckpointInfo { txg: 0, time: 0, bytes, is_discarding }))
     }
 
+    /// Refuses what would leave the checkpoint with other devices than it knows.
+    ///
+    /// # Errors
+    /// `Exists` while there is a checkpoint, or one is being discarded.
+    pub(super) fn check_no_checkpoint(&self) -> Result<()> {
+        match features::is_active(&self.mos, Feature::ZpoolCheckpoint)? {
+            true => {
+                log::error!(
+                    "zfs: the pool has a checkpoint, which does not know other devices: discard it first"
+                );
+                Err(Error::Exists)
+            }
+            false => Ok(()),
+        }
+    }
+
     /// Takes in what the pool says of its checkpoint, before anything is freed; true when one is being discarded.
     pub(super) fn load_checkpoint(&self) -> Result<bool> {
         let kept = read(&self.mos)?;

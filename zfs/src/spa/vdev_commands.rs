@@ -73,6 +73,7 @@ impl Spa {
     pub fn attach(self: &Arc<Self>, target: u64, device: &VdevSpec) -> Result<()> {
         let _admin = self.admin.lock();
         self.check_writable()?;
+        self.check_no_checkpoint()?;
         let (leaf, place) = self.leaf(target)?;
         if !place.is_top() && place.parent != "mirror" {
             return Err(Error::Unsupported);
@@ -88,6 +89,7 @@ impl Spa {
     pub fn replace(self: &Arc<Self>, target: u64, device: &VdevSpec) -> Result<()> {
         let _admin = self.admin.lock();
         self.check_writable()?;
+        self.check_no_checkpoint()?;
         let (leaf, place) = self.leaf(target)?;
         if place.is_spare {
             return Err(Error::Unsupported);
@@ -135,6 +137,7 @@ impl Spa {
     pub fn detach(self: &Arc<Self>, guid: u64) -> Result<()> {
         let _admin = self.admin.lock();
         self.check_writable()?;
+        self.check_no_checkpoint()?;
         let (leaf, place) = self.leaf(guid)?;
         if !tree::is_of_sides(&place.parent) {
             return Err(Error::Invalid);
@@ -258,6 +261,7 @@ impl Spa {
     pub fn remove(self: &Arc<Self>, guid: u64) -> Result<()> {
         let _admin = self.admin.lock();
         self.check_writable()?;
+        self.check_no_checkpoint()?;
         let spare = self.spares.lock().iter().find(|spare| spare.guid == guid).cloned();
         let command = format!("zpool remove {} {guid}", self.mos.pool_name());
         if let Some(spare) = spare {
