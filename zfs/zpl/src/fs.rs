@@ -184,8 +184,9 @@ impl ZplFs {
                 let me = Arc::downgrade(&this);
                 zil.set_source(me);
             }
-            this.replay_log()?;
+            // First what has no names: its numbers may have been used again by files that are only in the log.
             this.drain_unlinked()?;
+            this.replay_log()?;
         }
         Ok(this)
     }
