@@ -30,9 +30,11 @@ pub(super) fn is_outdated(spa: &Spa) -> bool {
     state.phys.func == ScanFunc::Resilver && state.resilver.generation != spa.storage().resilver_generation()
 }
 
-/// A resilver has ended and what it brought back was entered.
-pub(super) fn ended(spa: &Spa) {
-    let left = spa.storage().resilver_range().map(|range| (spa.storage().resilver_generation(), range));
+/// A resilver of the groups up to `last` has ended and what it brought back was entered. What is missing of later groups
+/// is the next one's.
+pub(super) fn ended(spa: &Spa, last: Txg) {
+    let range = spa.storage().resilver_range().filter(|range| range.1 <= last);
+    let left = range.map(|range| (spa.storage().resilver_generation(), range));
     spa.scan().state.lock().resilver.left = left;
 }
 
@@ -42,6 +44,12 @@ pub(super) fn ended(spa: &Spa) {
 /// What writing gives.
 pub(crate) fn start_if_due(spa: &Arc<Spa>, ctx: &SyncCtx, tx: &DmuTx) -> Result<()> {
     let Some(range) = spa.storage().resilver_range() else { return Ok(()) };
+    // Leaves may miss groups that are not written yet (intent logs are ahead of them): those are not in the tree that is
+    // walked, and must not be forgotten with it.
+    let range = (range.0, range.1.min(tx.txg()));
+    if range.0 > range.1 {
+        return Ok(());
+    }
     let generation = spa.storage().resilver_generation();
     let (phys, plan) = {
         let state = spa.scan().state.lock();

@@ -151,7 +151,7 @@ pub(super) fn end(spa: &Spa, ctx: &SyncCtx, tx: &DmuTx, is_complete: bool) -> Re
     spa.note_internal(tx, word, &format!("errors={}", phys.errors))?;
     if phys.func == ScanFunc::Resilver && is_complete {
         spa.resilver_done(ctx, tx, phys.max_txg.prev(), nr_unseen == 0)?;
-        super::resilver::ended(spa);
+        super::resilver::ended(spa, phys.max_txg.prev());
     }
     spa.scan().wake();
     Ok(())
