@@ -96,7 +96,7 @@ impl Dnode {
         for level in (0..levels).rev() {
             let bits = u32::from(level) * shift;
             let index = at.checked_shr(bits).unwrap_or(0);
-            if level == 0 || self.pointer(level, index)?.is_hole() {
+            if level == 0 || self.is_hole_above(level, index)? {
                 let after = index
                     .checked_add(1)
                     .and_then(|n| if n.leading_zeros() < bits { None } else { n.checked_shl(bits) });
@@ -104,6 +104,12 @@ impl Dnode {
             }
         }
         Ok(Some(at.saturating_add(1)))
+    }
+
+    /// Whether nothing lies below an indirect block. While the object is being written its pointer may still say hole
+    /// when the block is in memory already, with pointers to data whose buffers are gone.
+    fn is_hole_above(&self, level: u8, blkid: u64) -> Result<bool> {
+        Ok(self.indirect(level, blkid)?.is_none())
     }
 
     fn next_hole(&self, from: u64) -> Result<u64> {

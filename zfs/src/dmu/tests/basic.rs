@@ -496,3 +496,27 @@ fn pages_are_shared_with_the_cache_and_kept_as_they_were() {
     let page = small.page(0).unwrap().unwrap();
     assert!(page.bytes()[..1024].iter().all(|b| *b == 7) && page.bytes()[1024..].iter().all(|b| *b == 0));
 }
+
+#[test]
+fn data_is_found_while_the_object_grows_levels() {
+    let pool = Pool::new(ObjsetKind::Zfs);
+    let file = {
+        let tx = pool.tx();
+        let new = NewObject { indirect_shift: 12, ..NewObject::new(DmuType::PLAIN_FILE_CONTENTS, 512) };
+        let file = pool.objset.allocate(&tx, &new).unwrap();
+        file.write_slice(&tx, 2 * 512, &noise(512, 1)).unwrap();
+        file
+    };
+    pool.sync();
+    pool.storage.arc().shrink(u64::MAX);
+    file.write_slice(&pool.tx(), 40 * 512, &noise(512, 2)).unwrap();
+    let seen = Arc::new(AtomicU64::new(0));
+    let (count, looked_at) = (seen.clone(), file.clone());
+    *pool.books.at_birth.lock().unwrap() = Some(Box::new(move || {
+        assert_eq!(looked_at.next_offset(0, Seek::Data), Ok(Some(2 * 512)));
+        count.fetch_add(1, Ordering::SeqCst);
+    }));
+    pool.sync();
+    *pool.books.at_birth.lock().unwrap() = None;
+    assert!(seen.load(Ordering::SeqCst) > 0);
+}

@@ -25,11 +25,16 @@ pub(super) struct Books {
     pub(super) allocated: AtomicI64,
     pub(super) available: AtomicU64,
     pub(super) features: Mutex<Vec<FeatureUse>>,
+    /// Called with every birth: a look at the object while it is being written.
+    pub(super) at_birth: Mutex<Option<Box<dyn Fn() + Send>>>,
 }
 
 impl ObjsetHooks for Books {
     fn block_born(&self, _ctx: &SyncCtx, bp: &BlkPtr) {
         self.allocated.fetch_add(bp.asize() as i64, Ordering::SeqCst);
+        if let Some(look) = &*self.at_birth.lock().unwrap() {
+            look();
+        }
     }
 
     fn block_killed(&self, ctx: &SyncCtx, bp: &BlkPtr) -> Result<()> {
@@ -108,6 +113,7 @@ impl Pool {
             allocated: AtomicI64::new(0),
             available: AtomicU64::new(u64::MAX),
             features: Mutex::default(),
+            at_birth: Mutex::default(),
         });
         let config = ObjsetConfig { id: 21, kind, hooks: books.clone(), properties, is_read_only: false };
         let objset = Objset::open(storage.clone(), txgs.clone(), None, config).unwrap();
