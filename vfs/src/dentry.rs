@@ -5,7 +5,8 @@
 //!
 //! Invariants: a *directory* has at most one live dentry per mount, because cached children are keyed by the
 //! dentry's id; two of them would let a change made through one leave a stale name under the other. A dentry's
-//! place changes only in a rename, under the cache's change locks of both names.
+//! place changes only in a rename, under the cache's change locks of both names. Directories whose names are not cached
+//! (a snapshot below `.zfs`, which nobody changes) may have several.
 use crate::attr::FileType;
 use crate::mount::Mount;
 use crate::node::VnodeRef;

@@ -203,7 +203,7 @@ impl Namespace {
         if name.len() > NAME_MAX {
             return Err(Error::NameTooLong);
         }
-        let caching = dir.mount().fs.name_caching();
+        let caching = caching_in(dir);
         match dir.vnode().lookup(name) {
             Ok(vnode) => {
                 let dentry = Dentry::new(vnode, dir.mount().clone(), Some(dir.clone()), name);
@@ -549,6 +549,14 @@ fn inherit_group(
     cred.gid = attr.gid;
     let is_dir = matches!(node, NewNode::Directory);
     Ok((if is_dir { perm | SET_GID } else { perm }, cred))
+}
+
+/// What may be kept of the names in a directory. Nothing of those in another file system that shows through this one (a
+/// snapshot below `.zfs`): kept names would keep it in use.
+fn caching_in(dir: &DentryRef) -> NameCaching {
+    let fs = &dir.mount().fs;
+    let is_kept = dir.vnode().keeps_names() && dir.vnode().fs().device_id() == fs.device_id();
+    if is_kept { fs.name_caching() } else { NameCaching::Never }
 }
 
 /// Whether two vnodes are the same file.

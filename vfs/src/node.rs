@@ -197,6 +197,12 @@ pub trait Vnode: Send + Sync {
         Err(Error::NotDirectory)
     }
 
+    /// Whether what is known of a directory's names stays true until someone changes them through this interface: not
+    /// where they come and go by other ways.
+    fn keeps_names(&self) -> bool {
+        true
+    }
+
     /// The parent of a directory (its own root's parent is itself).
     ///
     /// # Errors

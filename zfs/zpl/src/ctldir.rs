@@ -102,6 +102,12 @@ impl Vnode for CtlDir {
         snapshot.root()
     }
 
+    /// Snapshots come, go and are renamed by commands on the pool. A name that was kept would also keep the snapshot in
+    /// use, and so from being destroyed.
+    fn keeps_names(&self) -> bool {
+        self.which == Which::Root
+    }
+
     fn parent(&self) -> Result<VnodeRef> {
         match self.which {
             Which::Root => self.fs.root(),

@@ -24,8 +24,8 @@ pub struct MountOptions {
 struct Mounted {
     dataset: Arc<Dataset>,
     spa: Arc<Spa>,
-    /// Its snapshots that are in use as file systems.
-    snapshots: SpinLock<BTreeMap<String, Weak<ZplFs>>>,
+    /// Its snapshots that are in use as file systems, by their objects: names change.
+    snapshots: SpinLock<BTreeMap<u64, Weak<ZplFs>>>,
 }
 
 impl Backing for Mounted {
@@ -53,17 +53,19 @@ impl Backing for Mounted {
             return Err(Error::Zfs(zfs::Error::NotFound));
         }
         let full = format!("{}@{name}", self.dataset.name());
-        if let Some(open) = self.snapshots.lock().get(&full).and_then(Weak::upgrade) {
+        let snapshot = self.spa.open_dataset(&full)?;
+        if let Some(open) = self.snapshots.lock().get(&snapshot.id()).and_then(Weak::upgrade) {
             return Ok(open);
         }
-        let fs = mount(&self.spa, &full, &MountOptions { read_only: true, clock: None })?;
+        let id = snapshot.id();
+        let fs = mount_dataset(&self.spa, snapshot, &MountOptions { read_only: true, clock: None })?;
         let mut open = self.snapshots.lock();
         open.retain(|_, fs| fs.strong_count() > 0);
         // Another thread may have been faster: one file system for each snapshot.
-        if let Some(first) = open.get(&full).and_then(Weak::upgrade) {
+        if let Some(first) = open.get(&id).and_then(Weak::upgrade) {
             return Ok(first);
         }
-        open.insert(full, Arc::downgrade(&fs));
+        open.insert(id, Arc::downgrade(&fs));
         Ok(fs)
     }
 }
@@ -74,7 +76,10 @@ impl Backing for Mounted {
 /// Why there is none, or none for us. A dataset that can only be read opens read-only; the reason is
 /// `Dataset::read_only_reason`.
 pub fn mount(spa: &Arc<Spa>, name: &str, options: &MountOptions) -> Result<Arc<ZplFs>> {
-    let dataset = spa.open_dataset(name)?;
+    mount_dataset(spa, spa.open_dataset(name)?, options)
+}
+
+fn mount_dataset(spa: &Arc<Spa>, dataset: Arc<Dataset>, options: &MountOptions) -> Result<Arc<ZplFs>> {
     let is_read_only =
         options.read_only || dataset.properties()?.read_only || dataset.read_only_reason().is_some();
     let objset = dataset.objset();

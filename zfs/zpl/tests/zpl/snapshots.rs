@@ -67,6 +67,26 @@ fn snapshots_are_directories_below_the_root() {
     assert_eq!(root.lookup(b".zfs").err(), Some(Error::NotFound));
 }
 
+/// What the name cache knows of snapshots neither outlives them nor keeps them.
+#[test]
+fn names_of_snapshots_are_not_kept() {
+    let disk = Arc::new(MemDisk::new(128 << 20));
+    let spa = pools::create(&disk, |_| ());
+    let tree = Tree::new(pools::root(&spa));
+    tree.write("/f", b"1").unwrap();
+    assert_eq!(tree.read("/.zfs/snapshot/a/f"), Err(Error::NotFound));
+    spa.snapshot(&["tank@a"], false, &[]).unwrap();
+    assert_eq!(tree.read("/.zfs/snapshot/a/f").unwrap(), b"1", "its absence was not kept");
+    tree.write("/f", b"2").unwrap();
+    spa.rename_snapshot("tank@a", "b", false).unwrap();
+    assert_eq!(tree.read("/.zfs/snapshot/a/f"), Err(Error::NotFound));
+    assert_eq!(tree.read("/.zfs/snapshot/b/f").unwrap(), b"1");
+    spa.snapshot(&["tank@a"], false, &[]).unwrap();
+    assert_eq!(tree.read("/.zfs/snapshot/a/f").unwrap(), b"2");
+    spa.destroy_snapshots(&["tank@a", "tank@b"], false).unwrap();
+    assert_eq!(tree.read("/.zfs/snapshot/b/f"), Err(Error::NotFound));
+}
+
 #[test]
 fn limits_of_users_and_groups_hold() {
     let disk = Arc::new(MemDisk::new(128 << 20));
