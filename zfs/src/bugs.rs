@@ -47,10 +47,12 @@ pub enum Bug {
     ChainBeforeHeader,
     /// fsync logs what changed the names, but not what was written to the file.
     LogWithoutData,
+    /// An import writes before its uberblock is on all devices.
+    NotSettled,
 }
 
 /// All of them.
-pub const ALL: [Bug; 20] = [
+pub const ALL: [Bug; 21] = [
     Bug::NoFlushBeforeUberblock,
     Bug::NoFlushAfterUberblock,
     Bug::UberblockBeforeData,
@@ -71,6 +73,7 @@ pub const ALL: [Bug; 20] = [
     Bug::ClaimAfterAllocation,
     Bug::ChainBeforeHeader,
     Bug::LogWithoutData,
+    Bug::NotSettled,
 ];
 
 #[cfg(feature = "sim-bugs")]

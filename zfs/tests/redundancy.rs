@@ -366,3 +366,40 @@ fn spares_stand_in_and_go_back() {
     pool.assert_clean();
     pool.spa.export().unwrap();
 }
+
+#[test]
+fn an_import_writes_its_uberblock_to_every_leaf_before_anything_else() {
+    const LABELS: u64 = 512 << 10;
+    let pool = Pool::create(MIRROR, 2);
+    let first = pool.write(1);
+    let labels = [(0, LABELS), (DISK - LABELS, LABELS)];
+    let before: Vec<Vec<u8>> =
+        labels.iter().map(|(at, len)| pool.disks[1].peek(*at, *len as usize)).collect();
+    pool.write(2);
+    pool.spa.abandon();
+    // The power went while the uberblock was being written: the second side has the one before.
+    for ((at, _), bytes) in labels.iter().zip(&before) {
+        pool.disks[1].write(*at, abd::Abd::copy_from(bytes)).unwrap();
+    }
+    pool.disks.iter().for_each(|disk| disk.flush().unwrap());
+    let devices: Vec<Arc<dyn BlockDevice>> = pool.disks.iter().map(|d| d.clone() as _).collect();
+    let newest = Spa::probe(&devices[0]).unwrap().txg;
+    assert!(Spa::probe(&devices[1]).unwrap().txg < newest);
+    let other = devices[1].clone();
+    let looked = Arc::new(AtomicBool::new(false));
+    let flag = looked.clone();
+    pool.disks[0].set_hook(Some(Arc::new(move |op: &Op| {
+        let is_data = matches!(op, Op::Write { offset, .. } if (LABELS..DISK - LABELS).contains(offset));
+        if is_data && !flag.swap(true, Ordering::Relaxed) {
+            assert_eq!(Spa::probe(&other).unwrap().txg, newest, "blocks of the group before are overwritten");
+        }
+        None
+    })));
+    let options = ImportOptions::default();
+    let spa = Spa::import(&devices, &options).unwrap();
+    assert!(looked.load(Ordering::Relaxed));
+    let pool = Pool { spa, ..pool };
+    pool.assert_holds(first, 1);
+    pool.assert_clean();
+    pool.spa.export().unwrap();
+}

@@ -185,9 +185,9 @@ impl Run {
         let mut number = 0..;
         let mut left = disks.clone();
         left.retain(|_| number.next().is_none_or(|n: usize| !missing.contains(&n)));
-        // A side of a mirror that missed the newest group before the last import may have lost what it knows since: the
-        // next group after an import uses what that group freed.
-        if pool::newest_txg(&left) >= moments.base_txg {
+        // While the pool is being opened a side may still lack the group it is opened by: no promise, and all of the
+        // disks are needed. Nobody may have seen that group then.
+        if capture.at > 0 || pool::newest_txg(&left) >= moments.base_txg {
             disks = left;
         }
         // What the group before the newest consists of is not used again yet: whoever rewinds finds it whole.

@@ -62,6 +62,19 @@ impl Spa {
         Ok(())
     }
 
+    /// Makes the uberblock that an import has chosen as durable as a finished commit leaves one, before anything is
+    /// written: the first group takes what the chosen one freed, which is what the uberblock before consists of. Were
+    /// that one still the newest of some leaf, or the chosen one still in a device's cache, the loss of the others, or
+    /// of power, would leave a pool whose blocks are overwritten. Leaves that missed groups are left as they are: nothing
+    /// else says yet that they are not up to date.
+    pub(super) fn settle(&self, uberblock: &Uberblock, lacking: &[u64]) -> Result<()> {
+        let leaves = self.labelled(usize::MAX).into_iter();
+        let leaves: Vec<Labelled> =
+            leaves.filter(|(leaf, _)| lacking.contains(&leaf.guid()) && !leaf.health().is_stale()).collect();
+        self.write_uberblock_to(uberblock, &leaves)?;
+        self.storage.flush_all()
+    }
+
     /// Writes two of the four labels of every leaf.
     fn write_labels(&self, which: [usize; 2], txg: Txg) -> Result<()> {
         let current = self.config.lock().clone();
@@ -87,14 +100,18 @@ impl Spa {
 
     fn write_uberblock(&self, uberblock: &Uberblock, is_everywhere: bool) -> Result<()> {
         let leaves = self.labelled(if is_everywhere { usize::MAX } else { UBERBLOCK_VDEVS_MAX });
-        let good = self.write_to_leaves(&leaves, uberblock.txg, &mut |leaf, ashift| {
+        let good = self.write_uberblock_to(uberblock, &leaves)?;
+        if good.is_empty() { Err(Error::Io) } else { Ok(()) }
+    }
+
+    fn write_uberblock_to(&self, uberblock: &Uberblock, leaves: &[Labelled]) -> Result<Vec<u64>> {
+        self.write_to_leaves(leaves, uberblock.txg, &mut |leaf, ashift| {
             let offsets = leaf.label_offsets();
             offsets
                 .iter()
                 .map(|at| label::uberblock_part(uberblock, ashift, self.is_multihost(), *at))
                 .collect()
-        })?;
-        if good.is_empty() { Err(Error::Io) } else { Ok(()) }
+        })
     }
 
     /// The usable leaves of the first `nr_vdevs` top-level vdevs.

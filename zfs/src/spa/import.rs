@@ -71,6 +71,15 @@ struct Found {
     spares: Vec<(u64, Arc<dyn BlockDevice>)>,
 }
 
+impl Found {
+    /// The guids of the devices on which this uberblock is not, under whichever sign of life.
+    fn lacking(&self, uberblock: &Uberblock) -> Vec<u64> {
+        let is_it = |u: &Uberblock| u.txg == uberblock.txg && u.rootbp == uberblock.rootbp;
+        let lacks = |c: &&Candidate| !c.labels.uberblocks.iter().any(is_it);
+        self.candidates.iter().filter(lacks).map(|c| c.guid).collect()
+    }
+}
+
 impl Spa {
     /// Opens a pool. `devices` may hold others' devices too; order does not matter.
     ///
@@ -100,6 +109,9 @@ impl Spa {
         if spa.state.lock().read_only_reason.is_none() {
             spa.storage.load_metaslabs(&spa.mos, &space_maps::log_index(&spa.mos, &spa.storage)?)?;
             let is_discarding = spa.load_checkpoint()?;
+            if choice.is_newest() && !bugs::is(Bug::NotSettled) {
+                spa.settle(&choice.uberblock, &found.lacking(&choice.uberblock))?;
+            }
             if !bugs::is(Bug::ClaimAfterAllocation) {
                 spa.claim_logs()?;
             }
@@ -280,6 +292,13 @@ fn check_label_features(config: &NvList, events: &EventLog) -> Result<()> {
 struct Choice {
     uberblock: Uberblock,
     first_open: Txg,
+}
+
+impl Choice {
+    /// No group is given up.
+    fn is_newest(&self) -> bool {
+        self.uberblock.txg.next() == self.first_open
+    }
 }
 
 fn choose_uberblock(found: &Found, options: &ImportOptions) -> Result<Choice> {
