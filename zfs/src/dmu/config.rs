@@ -76,6 +76,8 @@ pub enum FeatureUse {
     UserobjAccounting,
     /// Space is counted per project.
     ProjectQuota,
+    /// The intent log may hold records of extended attributes.
+    ZilSaXattr,
 }
 
 /// What an object set asks of its dataset. Called from the syncing thread, except for the two questions about space.

@@ -3,7 +3,7 @@
 //! What it is: the dnode file, the objects in memory, which of them changed in which group, the root block. What it is
 //! not: a dataset (that is the dsl, which it reaches through [`ObjsetHooks`]).
 use super::alloc::ObjectAllocator;
-use super::config::{NewObject, ObjsetConfig, ObjsetHooks, ObjsetProperties};
+use super::config::{FeatureUse, NewObject, ObjsetConfig, ObjsetHooks, ObjsetProperties};
 use super::dnode::Dnode;
 use super::phys::{self, Phys};
 use super::space::{PER_OBJECT, Promised, Reservation};
@@ -100,7 +100,10 @@ impl Objset {
         let has_log = !config.is_read_only
             && config.id != 0
             && matches!(root.header.kind, ObjsetKind::Zfs | ObjsetKind::Zvol);
-        let zil = has_log.then(|| Zil::new(storage.clone(), txgs.clone(), config.id, &root.header.zil));
+        let zil = has_log.then(|| {
+            let logs_xattrs = config.hooks.is_feature_enabled(FeatureUse::ZilSaXattr);
+            Zil::new(storage.clone(), txgs.clone(), config.id, &root.header.zil, logs_xattrs)
+        });
         Ok(Arc::new_cyclic(|me| {
             let facts = || (config.id, storage.clone());
             let mut index = 0;

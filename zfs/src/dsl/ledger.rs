@@ -60,6 +60,7 @@ const fn feature_of(used: FeatureUse) -> Feature {
         FeatureUse::LargeDnode => Feature::LargeDnode,
         FeatureUse::UserobjAccounting => Feature::UserobjAccounting,
         FeatureUse::ProjectQuota => Feature::ProjectQuota,
+        FeatureUse::ZilSaXattr => Feature::Zilsaxattr,
     }
 }
 

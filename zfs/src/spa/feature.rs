@@ -129,6 +129,7 @@ const FULL_MORE: &[Feature] = &[
     Feature::AllocationClasses,
     Feature::LogSpacemap,
     Feature::ZpoolCheckpoint,
+    Feature::Zilsaxattr,
 ];
 
 impl Compatibility {

@@ -205,6 +205,8 @@ pub struct Zil {
     objset: u64,
     storage: Arc<Storage>,
     txgs: Arc<Txgs>,
+    /// The pool's features allow records of extended attributes.
+    logs_xattrs: bool,
     mode: AtomicU8,
     itxs: Itxs,
     queue: SpinLock<Queue>,
@@ -228,7 +230,13 @@ pub struct Zil {
 
 impl Zil {
     /// The log of an object set whose header says `header`.
-    pub(crate) fn new(storage: Arc<Storage>, txgs: Arc<Txgs>, objset: u64, header: &ZilHeader) -> Arc<Self> {
+    pub(crate) fn new(
+        storage: Arc<Storage>,
+        txgs: Arc<Txgs>,
+        objset: u64,
+        header: &ZilHeader,
+        logs_xattrs: bool,
+    ) -> Arc<Self> {
         let mut claimed = Claimed::default();
         if header.claim_txg == Txg::ZERO && !header.log.is_hole() {
             // Left open by an earlier user of the dataset since import: its records are on disk.
@@ -238,6 +246,7 @@ impl Zil {
             objset,
             storage,
             txgs,
+            logs_xattrs,
             mode: AtomicU8::new(SyncMode::Standard as u8),
             itxs: Itxs::default(),
             queue: SpinLock::default(),
@@ -258,6 +267,12 @@ impl Zil {
     /// Says who has the data of writes.
     pub fn set_source(&self, source: Weak<dyn LogSource>) {
         *self.source.lock() = Some(source);
+    }
+
+    /// Whether changes of extended attributes have a record: an implementation that does not know the pool feature
+    /// (`zilsaxattr`) would stop replaying at it.
+    pub fn logs_xattrs(&self) -> bool {
+        self.logs_xattrs
     }
 
     /// When changes become durable.

@@ -1,7 +1,7 @@
 //! What operations list in the intent log, and the data of their writes when it is written.
 //!
 //! Everything here is called inside the transaction that makes the change, under the locks that keep dependent changes
-//! apart. What has no record (extended attributes, linking a file that had no name) is listed as such: an fsync that
+//! apart. What has no record (linking a file that had no name, a time of creation) is listed as such: an fsync that
 //! needs it waits for its transaction group.
 use crate::attrs::Attrs;
 use crate::error::IntoVfs;
@@ -160,6 +160,17 @@ impl Znode {
             attrs: None,
         };
         self.fs.log(tx, &record);
+    }
+
+    /// An extended attribute was set or (`None`) removed.
+    pub(crate) fn log_xattr(&self, tx: &DmuTx, name: &[u8], value: Option<&[u8]>) {
+        let has_record = self.fs.zil().is_some_and(|zil| zil.logs_xattrs());
+        // No length in the record means removed, so an empty value has no record.
+        if !has_record || value.is_some_and(<[u8]>::is_empty) {
+            self.log_unsaid(tx);
+        } else if self.is_logged() {
+            self.fs.log(tx, &Record::SetSaXattr { object: self.id(), name, value });
+        }
     }
 
     /// A change of this file that has no record.

@@ -97,7 +97,7 @@ impl Znode {
             _ => {}
         }
         list.set(name, NvValue::ByteArray(value.to_vec()));
-        self.store_xattrs(&list, name, file)
+        self.store_xattrs(&list, (name, Some(value)), file)
     }
 
     pub(crate) fn remove_xattr(&self, name: &[u8]) -> Result<()> {
@@ -109,16 +109,23 @@ impl Znode {
         if list.remove(name).is_none() && file.is_none() {
             return Err(Error::NoData);
         }
-        self.store_xattrs(&list, name, file)
+        self.store_xattrs(&list, (name, None), file)
     }
 
-    /// Writes the list and removes the file of the same name, if there is one. The caller holds `names`.
-    fn store_xattrs(&self, list: &NvList, name: &[u8], file: Option<Arc<Self>>) -> Result<()> {
+    /// Writes the list, in which one attribute was set or (`None`) removed, and removes the file of the same name, if
+    /// there is one. The caller holds `names`.
+    fn store_xattrs(
+        &self,
+        list: &NvList,
+        (name, value): (&[u8], Option<&[u8]>),
+        file: Option<Arc<Self>>,
+    ) -> Result<()> {
         let packed = if list.is_empty() { None } else { Some(list.encode().map_err(|_| Error::NoSpace)?) };
         if packed.as_ref().is_some_and(|p| p.len() > LIST_MAX) {
             return Err(Error::NoSpace);
         }
-        let dir = if file.is_some() { self.xattr_dir()? } else { None };
+        let has_file = file.is_some();
+        let dir = if has_file { self.xattr_dir()? } else { None };
         let mut space = TxSpace::names(2, 2);
         space.write_bytes = packed.as_ref().map_or(0, |p| p.len() as u64);
         let tx = self.fs.begin(space)?;
@@ -137,7 +144,12 @@ impl Znode {
             Changed::CTIME
         })
         .vfs()?;
-        self.log_unsaid(&tx);
+        // OpenZFS's replay of this record leaves the file of the older form alone.
+        if has_file {
+            self.log_unsaid(&tx);
+        } else {
+            self.log_xattr(&tx, name, value);
+        }
         Ok(())
     }
 }

@@ -60,6 +60,10 @@ impl Objset {
             let mut header = self.zil_header();
             if zil.sync(ctx, &mut header)? {
                 self.root.lock().header.zil = header;
+                // With the header that first names a chain: what reads the header knows whether it may read the chain.
+                if zil.logs_xattrs() && !header.log.is_hole() {
+                    self.hooks.feature_used(ctx, FeatureUse::ZilSaXattr);
+                }
             }
         }
         let mut accounting = Accounting::new(self, ctx);

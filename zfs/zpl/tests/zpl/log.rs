@@ -8,7 +8,7 @@ use zfs::spa::Spa;
 use zpl::ZplFs;
 
 /// A pool whose log has its first block: the very first commit waits for a group.
-fn ready(disk: &Arc<MemDisk>) -> (Arc<Spa>, Arc<ZplFs>, Tree) {
+pub(crate) fn ready(disk: &Arc<MemDisk>) -> (Arc<Spa>, Arc<ZplFs>, Tree) {
     let spa = pools::create(disk, |_| ());
     let fs = pools::root(&spa);
     let tree = Tree::new(fs.clone());
@@ -17,7 +17,7 @@ fn ready(disk: &Arc<MemDisk>) -> (Arc<Spa>, Arc<ZplFs>, Tree) {
     (spa, fs, tree)
 }
 
-fn fsync(tree: &Tree, path: &str) {
+pub(crate) fn fsync(tree: &Tree, path: &str) {
     tree.open(path, OpenFlags::READ).unwrap().fsync(Fsync::All).unwrap();
 }
 
@@ -27,7 +27,7 @@ fn mkdir(tree: &Tree, name: &[u8], perm: u32) {
 }
 
 /// Cuts the power, opens what is left, and mounts it: the log is replayed.
-fn after_power_cut(disk: &MemDisk, spa: &Spa, crash: Crash) -> (Arc<Spa>, Tree) {
+pub(crate) fn after_power_cut(disk: &MemDisk, spa: &Spa, crash: Crash) -> (Arc<Spa>, Tree) {
     let survivor = Arc::new(disk.after_crash(crash));
     spa.abandon();
     let spa = pools::import(&survivor);

@@ -2,6 +2,7 @@
 mod basic;
 mod generic;
 mod log;
+mod log_modes;
 mod pools;
 mod remount;
 mod snapshots;
