@@ -203,7 +203,7 @@ impl Plan {
 
 fn properties(random: &mut Random, record_size: u64) -> Vec<(&'static str, String)> {
     let compression = random.pick(&["off", "on", "lz4", "zle", "lzjb", "gzip-1"]);
-    let checksum = random.pick(&["on", "fletcher4", "sha256", "sha512"]);
+    let checksum = random.pick(&["on", "on", "on", "fletcher4", "sha256", "sha512"]);
     let copies = random.pick(&["1", "1", "1", "1", "2", "3"]);
     let mut properties = vec![
         ("recordsize", record_size.to_string()),

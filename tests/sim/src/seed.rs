@@ -187,7 +187,7 @@ impl Run {
         left.retain(|_| number.next().is_none_or(|n: usize| !missing.contains(&n)));
         // While the pool is being opened a side may still lack the group it is opened by: no promise, and all of the
         // disks are needed. Nobody may have seen that group then.
-        if capture.at > 0 || pool::newest_txg(&left) >= moments.base_txg {
+        if capture.at > 0 || missing.is_empty() || pool::newest_txg(&left) >= moments.base_txg {
             disks = left;
         }
         // What the group before the newest consists of is not used again yet: whoever rewinds finds it whole.
@@ -208,11 +208,11 @@ impl Run {
         moments: &Moments,
         is_older_checked: bool,
     ) -> Result<(), String> {
-        let txg = pool::newest_txg(disks);
         if is_older_checked {
-            pool::check_older(&self.plan, disks, txg, moments.base_txg)?;
+            pool::check_older(&self.plan, disks, pool::newest_txg(disks), moments.base_txg)?;
         }
         let open = pool::import(&self.plan, disks)?;
+        let txg = open.spa.opened_at().0;
         let tree = Tree::read(&open)?;
         let acked = moments.sync_acks.iter().filter(|(when, _)| *when <= capture.at);
         let all_before = acked.map(|(_, before)| *before).max().unwrap_or(0);

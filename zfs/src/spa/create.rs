@@ -185,6 +185,7 @@ impl Spa {
             env,
             root: ObjectId(0).0.into(),
             config: rt::SpinLock::new(config),
+            opened_at: Txg::ZERO,
             uberblock: rt::SpinLock::new(Uberblock::default()),
             open: rt::SpinLock::default(),
             tasks: Tasks::default(),

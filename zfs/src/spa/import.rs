@@ -475,6 +475,7 @@ fn open(
     Ok(Arc::new(Spa {
         guid: trusted.get_u64("pool_guid").ok_or(Error::Damaged)?,
         version: uberblock.version,
+        opened_at: uberblock.txg,
         multihost: options.multihost,
         beat: super::mmp::Beat::default(),
         enabled: enabled.iter().filter_map(|info| info.known).collect(),

@@ -39,21 +39,7 @@ pub(crate) fn read(device: &Arc<dyn BlockDevice>) -> Result<DeviceLabels> {
     if layout::leaf_asize(capacity) == 0 {
         return Err(Error::NoLabel);
     }
-    let mut best: Option<NvList> = None;
-    let mut result = Error::NoLabel;
-    for offset in layout::label_offsets(capacity) {
-        match read_config(device, offset) {
-            Ok(config) => {
-                let txg = |c: &NvList| c.get_u64("txg").unwrap_or(0);
-                if best.as_ref().is_none_or(|b| txg(&config) > txg(b)) {
-                    best = Some(config);
-                }
-            }
-            Err(Error::Io) => result = Error::Io,
-            Err(_) => {}
-        }
-    }
-    let config = best.ok_or(result)?;
+    let config = read_configs(device, capacity)?;
     let ashift = config.get_nvlist("vdev_tree").and_then(|tree| tree.get_u64("ashift")).unwrap_or(9);
     let ashift = u8::try_from(ashift)
         .ok()
@@ -61,37 +47,54 @@ pub(crate) fn read(device: &Arc<dyn BlockDevice>) -> Result<DeviceLabels> {
         .ok_or(Error::ForeignLabel)?;
     let mut uberblocks: Vec<Uberblock> = Vec::new();
     for offset in layout::label_offsets(capacity) {
-        for uberblock in read_ring(device, offset, ashift).unwrap_or_default() {
-            if !uberblocks.contains(&uberblock) {
-                uberblocks.push(uberblock);
-            }
+        // A ring that cannot be read has nothing to say; the others may.
+        if let Ok(ring) = read_bytes(device, offset + format::RING_OFFSET, format::RING_SIZE as usize) {
+            read_ring(&ring, offset + format::RING_OFFSET, ashift, &mut uberblocks);
         }
     }
     Ok(DeviceLabels { config, uberblocks })
 }
 
-fn read_config(device: &Arc<dyn BlockDevice>, label: u64) -> Result<NvList> {
-    let offset = label + format::PHYS_OFFSET;
-    let bytes = read_bytes(device, offset, format::PHYS_SIZE)?;
-    embedded::verify(&bytes, &label_verifier(offset)).map_err(|_| Error::NoLabel)?;
-    NvList::decode(&bytes[..format::PHYS_NVLIST_SIZE]).map_err(|_| Error::NoLabel)
-}
-
-fn read_ring(device: &Arc<dyn BlockDevice>, label: u64, ashift: u8) -> Result<Vec<Uberblock>> {
-    let start = label + format::RING_OFFSET;
-    let mut ring = read_bytes(device, start, format::RING_SIZE as usize)?;
-    let size = format::slot_size(ashift.into());
+/// The newest valid configuration of a device.
+fn read_configs(device: &Arc<dyn BlockDevice>, capacity: u64) -> Result<NvList> {
+    let mut result = Error::NoLabel;
     let mut found = Vec::new();
-    for (index, slot) in ring.chunks_exact_mut(size).enumerate() {
-        // The trailer hashes a whole slot: look at the magic first, most slots of a young pool are empty.
-        let magic = u64::from_le_bytes(slot[..8].try_into().unwrap_or_default());
-        let is_known = magic == UBERBLOCK_MAGIC || magic == UBERBLOCK_MAGIC.swap_bytes();
-        let verifier = label_verifier(start + (index * size) as u64);
-        if is_known && embedded::verify(slot, &verifier).is_ok() {
-            found.extend(parse_uberblock(&mut slot[..UBERBLOCK_SIZE]).filter(|u| u.txg <= TXG_MAX));
+    for label in layout::label_offsets(capacity) {
+        let offset = label + format::PHYS_OFFSET;
+        match read_bytes(device, offset, format::PHYS_SIZE) {
+            Ok(bytes) => {
+                let config = NvList::decode(&bytes[..format::PHYS_NVLIST_SIZE]);
+                found.extend(config.ok().map(|config| (offset, bytes, config)));
+            }
+            Err(Error::Io) => result = Error::Io,
+            Err(_) => {}
         }
     }
-    Ok(found)
+    // Hashing them is what takes time: newest first, and the first that is valid is the one.
+    found.sort_by_key(|(.., config)| core::cmp::Reverse(config.get_u64("txg").unwrap_or(0)));
+    let is_valid = |offset: u64, bytes: &[u8]| embedded::verify(bytes, &label_verifier(offset)).is_ok();
+    let newest = found.into_iter().find(|(offset, bytes, _)| is_valid(*offset, bytes));
+    newest.map(|(.., config)| config).ok_or(result)
+}
+
+/// Adds the valid uberblocks of the ring that lies at `start` to those that are known.
+fn read_ring(ring: &[u8], start: u64, ashift: u8, known: &mut Vec<Uberblock>) {
+    let size = format::slot_size(ashift.into());
+    for (index, slot) in ring.chunks_exact(size).enumerate() {
+        // The trailer hashes a whole slot: look at the magic first, most slots of a young pool are empty; and once is
+        // enough for what is the same in all labels.
+        let magic = u64::from_le_bytes(slot[..8].try_into().unwrap_or_default());
+        if magic != UBERBLOCK_MAGIC && magic != UBERBLOCK_MAGIC.swap_bytes() {
+            continue;
+        }
+        let mut head = [0; UBERBLOCK_SIZE];
+        head.copy_from_slice(&slot[..UBERBLOCK_SIZE]);
+        let Some(uberblock) = parse_uberblock(&mut head).filter(|u| u.txg <= TXG_MAX) else { continue };
+        let verifier = label_verifier(start + (index * size) as u64);
+        if !known.contains(&uberblock) && embedded::verify(slot, &verifier).is_ok() {
+            known.push(uberblock);
+        }
+    }
 }
 
 fn parse_uberblock(bytes: &mut [u8]) -> Option<Uberblock> {

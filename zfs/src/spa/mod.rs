@@ -89,8 +89,8 @@ use environment::Environment;
 use mos::Mos;
 use mos_hooks::MosHooks;
 use nvpair::NvList;
-use ondisk::ObjectId;
 use ondisk::uberblock::Uberblock;
+use ondisk::{ObjectId, Txg};
 use rt::wait::WaitQueue;
 use rt::{JoinHandle, Mutex, SpinLock};
 use sync::Tasks;
@@ -112,6 +112,7 @@ pub struct Spa {
     /// Top-level facts of the configuration that never change.
     guid: u64,
     version: u64,
+    opened_at: Txg,
     multihost: Multihost,
     beat: mmp::Beat,
     /// Features that are enabled; this build enables none on a pool that exists.
@@ -176,6 +177,11 @@ impl Spa {
     /// The blocks.
     pub fn storage(&self) -> &Arc<Storage> {
         &self.storage
+    }
+
+    /// The transaction group whose state was opened; 0: the pool was made.
+    pub const fn opened_at(&self) -> Txg {
+        self.opened_at
     }
 
     /// The transaction groups.

@@ -58,6 +58,20 @@ proptest! {
         }
     }
 
+    /// Short alphabets make streams of which some decode.
+    #[test]
+    fn lz4_decodes_what_another_decoder_does(src in vec(0..32_u8, 0..60), size in 0..300usize) {
+        let mut theirs = std::vec![0; size];
+        let theirs_len = lz4_flex::block::decompress_into(&src, &mut theirs);
+        let is_theirs = theirs_len .is_ok_and(|n| n == size);
+        let mut framed = (src.len() as u32).to_be_bytes().to_vec();
+        framed.extend_from_slice(&src);
+        let mut ours = std::vec![0; size];
+        let is_ours = decompress(Compression::Lz4, &framed, &mut ours).is_ok();
+        prop_assert_eq!(is_ours, is_theirs);
+        prop_assert!(!is_ours || ours == theirs);
+    }
+
     #[test]
     fn hostile_input(src in vec(any::<u8>(), 0..400), size in 0..2000usize) {
         let mut out = std::vec![0; size];
