@@ -38,13 +38,13 @@ impl IoWait {
 
     /// Blocks until every request of the batch is done; their outcomes, in the order of completion.
     pub fn wait(&self) -> Vec<Done> {
-        self.0.changed.wait("block I/O", || self.take_all())
+        self.0.changed.wait("block I/O", || self.try_wait())
     }
 
     /// As [`IoWait::wait`], but polls `queue` of `device` for up to `spin` before it sleeps: a device that answers
     /// within a few microseconds costs no context switch.
     pub fn wait_polling(&self, device: &dyn BlockDevice, queue: usize, spin: Duration) -> Vec<Done> {
-        if let Some(done) = self.take_all() {
+        if let Some(done) = self.try_wait() {
             return done;
         }
         device.poll_begin(queue);
@@ -56,12 +56,23 @@ impl IoWait {
     fn poll_until(&self, device: &dyn BlockDevice, queue: usize, end: Instant) -> Option<Vec<Done>> {
         loop {
             device.poll(queue);
-            let done = self.take_all();
+            let done = self.try_wait();
             if done.is_some() || rt::now() >= end {
                 return done;
             }
             core::hint::spin_loop();
         }
+    }
+
+    /// The outcomes, if every request of the batch is done.
+    pub fn try_wait(&self) -> Option<Vec<Done>> {
+        let mut state = self.0.state.lock();
+        (state.nr_outstanding == 0).then(|| core::mem::take(&mut state.done))
+    }
+
+    /// As [`IoWait::wait`], until `deadline` at the latest: `None` when requests are still under way then.
+    pub fn wait_until(&self, deadline: Instant) -> Option<Vec<Done>> {
+        self.0.changed.wait_until(deadline, "block I/O", || self.try_wait())
     }
 
     /// Blocks for a batch of one request.
@@ -71,11 +82,6 @@ impl IoWait {
     pub fn wait_one(&self) -> Result<Done, Error> {
         let done = self.wait().pop().ok_or(Error::Io)?;
         done.result.map(|()| done)
-    }
-
-    fn take_all(&self) -> Option<Vec<Done>> {
-        let mut state = self.0.state.lock();
-        (state.nr_outstanding == 0).then(|| core::mem::take(&mut state.done))
     }
 }
 

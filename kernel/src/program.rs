@@ -31,14 +31,7 @@ pub fn run(
     }
     let status = linux::run(linux::Boot {
         namespace: namespace.clone(),
-        program: config.program,
-        args: config.args,
-        env: config.env,
-        cwd: config.cwd,
-        hostname: config.hostname,
-        tmpfs: config.tmpfs,
-        uid: config.uid,
-        gid: config.gid,
+        config,
         is_traced,
         cmdline: command_line.as_bytes().to_vec(),
     });

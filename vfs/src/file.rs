@@ -74,6 +74,33 @@ pub enum Whence {
     Next(SeekWhat),
 }
 
+/// Open flags that can change while the file is open.
+#[derive(Debug)]
+pub struct FlagCell(AtomicU32);
+
+impl FlagCell {
+    /// As opened.
+    pub fn new(flags: OpenFlags) -> Self {
+        Self(AtomicU32::new(flags.bits()))
+    }
+
+    /// Now.
+    pub fn get(&self) -> OpenFlags {
+        OpenFlags::from_bits_truncate(self.0.load(Ordering::Relaxed))
+    }
+
+    /// Changes the [`OpenFlags::CHANGEABLE`] ones.
+    pub fn set(&self, flags: OpenFlags) {
+        let kept = self.get() - OpenFlags::CHANGEABLE;
+        self.0.store((kept | flags & OpenFlags::CHANGEABLE).bits(), Ordering::Relaxed);
+    }
+
+    /// Whether calls do not block.
+    pub fn is_nonblocking(&self) -> bool {
+        self.get().contains(OpenFlags::NON_BLOCKING)
+    }
+}
+
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 /// An open file description.
@@ -82,7 +109,7 @@ pub struct File {
     dentry: DentryRef,
     vnode: VnodeRef,
     device: Option<Arc<dyn CharDevice>>,
-    flags: AtomicU32,
+    flags: FlagCell,
     offset: Mutex<u64>,
     /// A change by this opener takes set-id bits away, see [`File::shed_set_id`].
     sheds_set_id: bool,
@@ -107,7 +134,7 @@ impl File {
             vnode: dentry.vnode().clone(),
             dentry,
             device,
-            flags: AtomicU32::new(flags.bits()),
+            flags: FlagCell::new(flags),
             offset: Mutex::new(0),
             sheds_set_id,
             locks: Once::new(),
@@ -136,13 +163,12 @@ impl File {
 
     /// How it is open.
     pub fn flags(&self) -> OpenFlags {
-        OpenFlags::from_bits_truncate(self.flags.load(Ordering::Relaxed))
+        self.flags.get()
     }
 
-    /// Changes the [`OpenFlags::CHANGEABLE`] flags.
-    pub fn set_flags(&self, flags: OpenFlags) {
-        let kept = self.flags() - OpenFlags::CHANGEABLE;
-        self.flags.store((kept | flags & OpenFlags::CHANGEABLE).bits(), Ordering::Relaxed);
+    /// The flags themselves.
+    pub fn flag_cell(&self) -> &FlagCell {
+        &self.flags
     }
 
     /// Its attributes.

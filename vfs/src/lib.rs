@@ -52,7 +52,7 @@ pub use attr::{Attr, Cred, DeviceId, FileType, SetAttr, SetTime, StatFs, TimeSpe
 pub use dentry::{Dentry, DentryRef, Name};
 pub use device::{CharDevice, DeviceTable};
 pub use error::{Error, Result};
-pub use file::{File, OFFSET_MAX, OpenFlags, Whence};
+pub use file::{File, FlagCell, OFFSET_MAX, OpenFlags, Whence};
 pub use io::{ReadSink, SliceSink, SliceSource, WriteSource};
 pub use mount::{Mount, MountFlags, MountInfo};
 pub use namespace::{NAME_MAX, Namespace};

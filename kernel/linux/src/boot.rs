@@ -14,6 +14,7 @@ use crate::{glue, procfs};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
+use guest_config::Config;
 use linux_raw_sys::general::{O_NOCTTY, O_RDWR};
 use rt::time::now;
 use vfs::devfs::DevFs;
@@ -29,22 +30,8 @@ const END_WITHIN: Duration = Duration::from_secs(5);
 pub struct Boot {
     /// The root file system, mounted; data sets at their places.
     pub namespace: Arc<Namespace>,
-    /// The program, absolute.
-    pub program: Vec<u8>,
-    /// Its arguments, without its own name.
-    pub args: Vec<Vec<u8>>,
-    /// Its environment, `NAME=VALUE`.
-    pub env: Vec<Vec<u8>>,
-    /// Its working directory; empty means `/`.
-    pub cwd: Vec<u8>,
-    /// Host name; empty for a default.
-    pub hostname: Vec<u8>,
-    /// Where file systems in memory are mounted.
-    pub tmpfs: Vec<Vec<u8>>,
-    /// User.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
+    /// The program, its surroundings and its user.
+    pub config: Config,
     /// Print calls as they happen.
     pub is_traced: bool,
     /// The kernel's command line, for /proc/cmdline.
@@ -53,7 +40,7 @@ pub struct Boot {
 
 impl core::fmt::Debug for Boot {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "Boot({:?})", alloc::string::String::from_utf8_lossy(&self.program))
+        write!(f, "Boot({:?})", alloc::string::String::from_utf8_lossy(&self.config.program))
     }
 }
 
@@ -62,7 +49,7 @@ impl core::fmt::Debug for Boot {
 pub fn run(boot: Boot) -> i32 {
     let traced = boot.is_traced;
     let kernel = make_kernel(&boot);
-    mount_all(kernel, &boot.tmpfs);
+    mount_all(kernel, &boot.config.tmpfs);
     glue::install(traced);
     hal::serial::enable_input(on_input);
     rt::thread::spawn("write-back", write_back);
@@ -70,7 +57,10 @@ pub fn run(boot: Boot) -> i32 {
     let first = match start_first(kernel, &boot) {
         Ok(first) => first,
         Err(e) => {
-            log::error!("cannot start {:?}: {e:?}", alloc::string::String::from_utf8_lossy(&boot.program));
+            log::error!(
+                "cannot start {:?}: {e:?}",
+                alloc::string::String::from_utf8_lossy(&boot.config.program)
+            );
             return 127;
         }
     };
@@ -94,7 +84,11 @@ fn make_kernel(boot: &Boot) -> &'static Kernel {
         locks: LockTable::new(),
         console: Arc::new(Console::new(hal::serial::write)),
         is_traced: boot.is_traced,
-        hostname: if boot.hostname.is_empty() { b"zeolite".to_vec() } else { boot.hostname.clone() },
+        hostname: if boot.config.hostname.is_empty() {
+            b"zeolite".to_vec()
+        } else {
+            boot.config.hostname.clone()
+        },
         cmdline: boot.cmdline.clone(),
         started: now(),
     })
@@ -166,7 +160,7 @@ fn write_back() {
 }
 
 fn start_first(kernel: &Kernel, boot: &Boot) -> SysResult<Arc<Process>> {
-    let process = Process::first(Credentials::new(boot.uid, boot.gid));
+    let process = Process::first(Credentials::new(boot.config.uid, boot.config.gid));
     let root = kernel.namespace.root().clone();
     let place = Place::new(root.clone(), root);
     let space = mm::space::AddressSpace::new().ok_or(Errno::ENOMEM)?;
@@ -177,18 +171,19 @@ fn start_first(kernel: &Kernel, boot: &Boot) -> SysResult<Arc<Process>> {
         place: Arc::new(place),
         space,
         mask: SigSet::default(),
-        name: short_name(&boot.program),
+        name: short_name(&boot.config.program),
     });
     process.threads.lock().push(task.clone());
     pids::add_task(&task);
-    if !boot.cwd.is_empty() {
-        let cwd = task.resolve(AT_FDCWD, &boot.cwd, WalkFlags::FOLLOW | WalkFlags::DIRECTORY)?;
+    if !boot.config.cwd.is_empty() {
+        let cwd = task.resolve(AT_FDCWD, &boot.config.cwd, WalkFlags::FOLLOW | WalkFlags::DIRECTORY)?;
         task.place.set_cwd(cwd);
     }
     open_streams(&task)?;
-    let mut argv = alloc::vec![boot.program.clone()];
-    argv.extend(boot.args.iter().cloned());
-    let frame = exec::prepare_first(&task, &boot.program, Args { argv, envp: boot.env.clone() })?;
+    let mut argv = alloc::vec![boot.config.program.clone()];
+    argv.extend(boot.config.args.iter().cloned());
+    let frame =
+        exec::prepare_first(&task, &boot.config.program, Args { argv, envp: boot.config.env.clone() })?;
     glue::start(&task, &frame, 0, None)?;
     Ok(process)
 }

@@ -16,6 +16,22 @@ use vfs::{Attr, DeviceId, FileSystem, FileType, MapAccess, SetAttr, StatFs, Vnod
 
 global_asm!(
     r#"
+    // rax = nanoseconds since time 0; changes rdx
+    .macro VDSO_TICKS
+    rdtsc
+    shl rdx, 32
+    or rax, rdx
+    sub rax, [rip + linux_vdso_data]
+    mul qword ptr [rip + linux_vdso_data + 8]
+    shrd rax, rdx, 32
+    .endm
+    // rdx = rax / 1,000,000,000, by a multiplication; changes rax
+    .macro VDSO_SECONDS
+    shr rax, 9
+    mov rdx, 0x44b82fa09b5a53
+    mul rdx
+    shr rdx, 11
+    .endm
     .section .rodata.linux_vdso,"a",@progbits
     .balign 16
     .global linux_vdso_start, linux_vdso_end, linux_vdso_clock, linux_vdso_day, linux_vdso_time, linux_vdso_cpu
@@ -30,21 +46,13 @@ linux_vdso_clock:
     bt eax, ecx
     jnc 9f
     lfence
-    rdtsc
-    shl rdx, 32
-    or rax, rdx
-    sub rax, [rip + linux_vdso_data]
-    mul qword ptr [rip + linux_vdso_data + 8]
-    shrd rax, rdx, 32
+    VDSO_TICKS
     mov edx, 0x21
     bt edx, ecx
     jnc 2f
     add rax, [rip + linux_vdso_data + 16]
 2:  mov rcx, rax
-    shr rax, 9
-    mov rdx, 0x44b82fa09b5a53
-    mul rdx
-    shr rdx, 11
+    VDSO_SECONDS
     mov [rsi], rdx
     imul rdx, rdx, 1000000000
     sub rcx, rdx
@@ -59,18 +67,10 @@ linux_vdso_clock:
 linux_vdso_day:
     test rdi, rdi
     jz 3f
-    rdtsc
-    shl rdx, 32
-    or rax, rdx
-    sub rax, [rip + linux_vdso_data]
-    mul qword ptr [rip + linux_vdso_data + 8]
-    shrd rax, rdx, 32
+    VDSO_TICKS
     add rax, [rip + linux_vdso_data + 16]
     mov rcx, rax
-    shr rax, 9
-    mov rdx, 0x44b82fa09b5a53
-    mul rdx
-    shr rdx, 11
+    VDSO_SECONDS
     mov [rdi], rdx
     imul rdx, rdx, 1000000000
     sub rcx, rdx
@@ -87,17 +87,9 @@ linux_vdso_day:
     .balign 16
     // (rdi time_t)
 linux_vdso_time:
-    rdtsc
-    shl rdx, 32
-    or rax, rdx
-    sub rax, [rip + linux_vdso_data]
-    mul qword ptr [rip + linux_vdso_data + 8]
-    shrd rax, rdx, 32
+    VDSO_TICKS
     add rax, [rip + linux_vdso_data + 16]
-    shr rax, 9
-    mov rdx, 0x44b82fa09b5a53
-    mul rdx
-    shr rdx, 11
+    VDSO_SECONDS
     mov rax, rdx
     test rdi, rdi
     jz 5f

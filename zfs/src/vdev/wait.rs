@@ -1,11 +1,8 @@
 //! Submit many I/Os, wait once, and do not sleep for what a device answers within microseconds.
 use super::leaf::Leaf;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
-use blockdev::{Complete, Completion, Done};
+use blockdev::{Completion, Done, IoWait};
 use core::time::Duration;
-use rt::SpinLock;
-use rt::wait::WaitQueue;
 
 /// Longest time a waiter polls before it sleeps: about what two context switches cost.
 const SPIN_MAX: Duration = Duration::from_micros(30);
@@ -14,21 +11,9 @@ const STALL_CHECK: Duration = Duration::from_millis(1);
 /// How often it looks whether there is one: a queue can stall after the waiter went to sleep.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// Collects the outcomes of several I/Os.
+/// A batch of I/Os on several leaves.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct IoGroup(Arc<Inner>);
-
-#[derive(Debug, Default)]
-struct Inner {
-    state: SpinLock<State>,
-    changed: WaitQueue,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    nr_outstanding: usize,
-    done: Vec<Done>,
-}
+pub(crate) struct IoGroup(IoWait);
 
 impl IoGroup {
     pub(crate) fn new() -> Self {
@@ -37,8 +22,7 @@ impl IoGroup {
 
     /// A completion that belongs to this group.
     pub(crate) fn completion(&self, tag: u64) -> Completion {
-        self.0.state.lock().nr_outstanding += 1;
-        Completion::new(self.0.clone(), tag)
+        self.0.completion(tag)
     }
 
     /// Blocks until every I/O of the group is done; the outcomes, in the order of completion. `leaves` are the devices
@@ -56,7 +40,7 @@ impl IoGroup {
         let spin_end = rt::now().after(spin);
         loop {
             let has_polling = leaves.clone().fold(false, |has, leaf| leaf.poll() | has);
-            if let Some(done) = self.take_all() {
+            if let Some(done) = self.0.try_wait() {
                 return done;
             }
             let may_poll = has_polling || leaves.clone().any(Leaf::answers_polls);
@@ -68,31 +52,12 @@ impl IoGroup {
         loop {
             let is_stalled = leaves.clone().any(Leaf::is_stalled);
             let deadline = rt::now().after(if is_stalled { STALL_CHECK } else { LOOK_EVERY });
-            if let Some(done) = self.0.changed.wait_until(deadline, "block I/O", || self.take_all()) {
+            if let Some(done) = self.0.wait_until(deadline) {
                 return done;
             }
             leaves.clone().for_each(|leaf| {
                 leaf.poll();
             });
-        }
-    }
-
-    fn take_all(&self) -> Option<Vec<Done>> {
-        let mut state = self.0.state.lock();
-        (state.nr_outstanding == 0).then(|| core::mem::take(&mut state.done))
-    }
-}
-
-impl Complete for Inner {
-    fn complete(&self, done: Done) {
-        let is_last = {
-            let mut state = self.state.lock();
-            state.done.push(done);
-            state.nr_outstanding -= 1;
-            state.nr_outstanding == 0
-        };
-        if is_last {
-            self.changed.wake_all();
         }
     }
 }

@@ -5,19 +5,18 @@
 //!
 //! Invariant: an item's `is_queued` is cleared *before* its file is asked; an announcement after that queues it
 //! again, so an edge between the question and the report is not lost.
-use super::{FileObject, FileRef, Flags, anonymous_attr, anonymous_ino};
+use super::{FileObject, FileRef, anonymous_attr, anonymous_ino};
 use crate::errno::{Errno, SysResult};
 use crate::task::Task;
 use crate::wait::{Ended, WaitList};
 use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::any::Any;
 use core::sync::atomic::{AtomicBool, Ordering};
 use hashbrown::HashMap;
 use rt::time::Instant;
 use rt::{Mutex, SpinLock};
-use vfs::{Attr, FileType, OpenFlags, PollQueue, PollWatcher, Pollable, ReadSink, Readiness, WriteSource};
+use vfs::{Attr, FileType, FlagCell, OpenFlags, PollQueue, PollWatcher, Pollable, Readiness};
 
 /// Report each change once.
 pub const EPOLLET: u32 = 1 << 31;
@@ -54,7 +53,7 @@ pub struct Epoll {
     ready: SpinLock<VecDeque<Arc<Item>>>,
     waiters: WaitList,
     watchers: PollQueue,
-    flags: Flags,
+    flags: FlagCell,
 }
 
 /// One event, as epoll_wait reports it.
@@ -112,7 +111,7 @@ impl Epoll {
             ready: SpinLock::default(),
             waiters: WaitList::new(),
             watchers: PollQueue::new(),
-            flags: Flags::new(OpenFlags::READ),
+            flags: FlagCell::new(OpenFlags::READ),
         })
     }
 
@@ -223,24 +222,8 @@ impl Epoll {
 }
 
 impl FileObject for Epoll {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn flags(&self) -> OpenFlags {
-        self.flags.get()
-    }
-
-    fn set_flags(&self, flags: OpenFlags) {
-        self.flags.set(flags);
-    }
-
-    fn read(&self, _task: &Task, _sink: &mut dyn ReadSink) -> SysResult {
-        Err(Errno::EINVAL)
-    }
-
-    fn write(&self, _task: &Task, _source: &mut dyn WriteSource) -> SysResult {
-        Err(Errno::EINVAL)
+    fn flag_cell(&self) -> &FlagCell {
+        &self.flags
     }
 
     fn getattr(&self) -> SysResult<Attr> {

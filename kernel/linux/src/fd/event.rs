@@ -1,14 +1,13 @@
 //! eventfd: a counter to wait for.
-use super::{FileObject, FileRef, Flags, anonymous_attr, anonymous_ino};
+use super::{FileObject, FileRef, anonymous_attr, anonymous_ino};
 use crate::errno::{Errno, SysResult};
 use crate::task::Task;
 use crate::wait::WaitList;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::any::Any;
 use core::sync::atomic::{AtomicU64, Ordering};
 use rt::time::Instant;
-use vfs::{Attr, FileType, OpenFlags, PollQueue, Pollable, ReadSink, Readiness, WriteSource};
+use vfs::{Attr, FileType, FlagCell, OpenFlags, PollQueue, Pollable, ReadSink, Readiness, WriteSource};
 
 const VALUE_MAX: u64 = u64::MAX - 1;
 
@@ -18,7 +17,7 @@ pub struct EventFd {
     ino: u64,
     value: AtomicU64,
     is_semaphore: bool,
-    flags: Flags,
+    flags: FlagCell,
     readers: WaitList,
     writers: WaitList,
     watchers: PollQueue,
@@ -31,7 +30,7 @@ impl EventFd {
             ino: anonymous_ino(),
             value: AtomicU64::new(value),
             is_semaphore,
-            flags: Flags::new(flags | OpenFlags::READ | OpenFlags::WRITE),
+            flags: FlagCell::new(flags | OpenFlags::READ | OpenFlags::WRITE),
             readers: WaitList::new(),
             writers: WaitList::new(),
             watchers: PollQueue::new(),
@@ -55,16 +54,8 @@ impl EventFd {
 }
 
 impl FileObject for EventFd {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn flags(&self) -> OpenFlags {
-        self.flags.get()
-    }
-
-    fn set_flags(&self, flags: OpenFlags) {
-        self.flags.set(flags);
+    fn flag_cell(&self) -> &FlagCell {
+        &self.flags
     }
 
     fn read(&self, task: &Task, sink: &mut dyn ReadSink) -> SysResult {

@@ -24,39 +24,42 @@ use crate::task::Task;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use vfs::{Attr, DeviceId, File, FileType, OpenFlags, Pollable, ReadSink, TimeSpec, WriteSource};
+use core::sync::atomic::{AtomicU64, Ordering};
+use vfs::{Attr, DeviceId, File, FileType, FlagCell, OpenFlags, Pollable, ReadSink, TimeSpec, WriteSource};
 
 /// A shared open file description.
 pub type FileRef = Arc<dyn FileObject>;
 
 /// What a descriptor refers to.
-pub trait FileObject: Pollable {
-    /// For calls that need one kind.
-    fn as_any(&self) -> &dyn Any;
-
+pub trait FileObject: Pollable + Any {
     /// The file of a file system, if it is one.
     fn as_file(&self) -> Option<&Arc<File>> {
         None
     }
 
-    /// How it is open.
-    fn flags(&self) -> OpenFlags;
+    /// Its open flags.
+    fn flag_cell(&self) -> &FlagCell;
 
-    /// Changes the [`OpenFlags::CHANGEABLE`] flags.
-    fn set_flags(&self, flags: OpenFlags);
+    /// How it is open.
+    fn flags(&self) -> OpenFlags {
+        self.flag_cell().get()
+    }
 
     /// Reads at the offset, if it has one.
     ///
     /// # Errors
-    /// As read(2).
-    fn read(&self, task: &Task, sink: &mut dyn ReadSink) -> SysResult;
+    /// As read(2). EINVAL where there is nothing to read.
+    fn read(&self, _task: &Task, _sink: &mut dyn ReadSink) -> SysResult {
+        Err(Errno::EINVAL)
+    }
 
     /// Writes at the offset, if it has one.
     ///
     /// # Errors
-    /// As write(2).
-    fn write(&self, task: &Task, source: &mut dyn WriteSource) -> SysResult;
+    /// As write(2). EINVAL where nothing can be written.
+    fn write(&self, _task: &Task, _source: &mut dyn WriteSource) -> SysResult {
+        Err(Errno::EINVAL)
+    }
 
     /// ioctl(2) beyond what every descriptor has.
     ///
@@ -81,6 +84,12 @@ static NEXT_INO: AtomicU64 = AtomicU64::new(1);
 /// A fresh inode number for objects without a file system.
 pub fn anonymous_ino() -> u64 {
     NEXT_INO.fetch_add(1, Ordering::Relaxed)
+}
+
+/// An open file as the kind of object that some calls need.
+pub fn downcast<T: FileObject>(file: &FileRef) -> Option<&T> {
+    let any: &dyn Any = &**file;
+    any.downcast_ref()
 }
 
 /// Attributes of an object without a file system.
@@ -109,31 +118,4 @@ pub fn anonymous_attr(ino: u64, kind: FileType, perm: u32) -> Attr {
 pub fn now() -> TimeSpec {
     let now = rt::time::wall_clock();
     TimeSpec { secs: now.secs, nanos: now.nanos }
-}
-
-/// Open flags that can change.
-#[derive(Debug)]
-pub struct Flags(AtomicU32);
-
-impl Flags {
-    /// As opened.
-    pub fn new(flags: OpenFlags) -> Self {
-        Self(AtomicU32::new(flags.bits()))
-    }
-
-    /// Now.
-    pub fn get(&self) -> OpenFlags {
-        OpenFlags::from_bits_truncate(self.0.load(Ordering::Relaxed))
-    }
-
-    /// Changes the [`OpenFlags::CHANGEABLE`] ones.
-    pub fn set(&self, flags: OpenFlags) {
-        let kept = self.get() - OpenFlags::CHANGEABLE;
-        self.0.store((kept | flags & OpenFlags::CHANGEABLE).bits(), Ordering::Relaxed);
-    }
-
-    /// Whether calls do not block.
-    pub fn is_nonblocking(&self) -> bool {
-        self.get().contains(OpenFlags::NON_BLOCKING)
-    }
 }

@@ -5,7 +5,7 @@
 //!
 //! Invariant: a write of at most [`ATOMIC_MAX`] bytes goes in whole or not at all, so that lines of several writers
 //! do not mix.
-use super::{FileObject, FileRef, Flags, anonymous_attr, anonymous_ino};
+use super::{FileObject, FileRef, anonymous_attr, anonymous_ino};
 use crate::errno::{Errno, SysResult};
 use crate::signal::{self, SigInfo};
 use crate::task::Task;
@@ -14,11 +14,10 @@ use crate::wait::{Ended, WaitList};
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::any::Any;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use rt::Mutex;
 use rt::time::Instant;
-use vfs::{Attr, FileType, OpenFlags, PollQueue, Pollable, ReadSink, Readiness, WriteSource};
+use vfs::{Attr, FileType, FlagCell, OpenFlags, PollQueue, Pollable, ReadSink, Readiness, WriteSource};
 
 /// `PIPE_BUF`.
 const ATOMIC_MAX: usize = 4096;
@@ -107,7 +106,7 @@ pub struct Pipe {
 #[derive(Debug)]
 pub struct PipeEnd {
     pipe: Arc<Pipe>,
-    flags: Flags,
+    flags: FlagCell,
     /// A FIFO's name.
     file: Option<Arc<vfs::File>>,
 }
@@ -142,7 +141,7 @@ impl Pipe {
             self.nr_opened[1].fetch_add(1, Ordering::SeqCst);
             self.readers.wake_all();
         }
-        Arc::new(PipeEnd { pipe: self.clone(), flags: Flags::new(flags), file })
+        Arc::new(PipeEnd { pipe: self.clone(), flags: FlagCell::new(flags), file })
     }
 
     fn is_full(&self) -> bool {
@@ -248,16 +247,8 @@ impl PipeEnd {
 }
 
 impl FileObject for PipeEnd {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn flags(&self) -> OpenFlags {
-        self.flags.get()
-    }
-
-    fn set_flags(&self, flags: OpenFlags) {
-        self.flags.set(flags);
+    fn flag_cell(&self) -> &FlagCell {
+        &self.flags
     }
 
     fn read(&self, task: &Task, sink: &mut dyn ReadSink) -> SysResult {

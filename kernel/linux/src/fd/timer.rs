@@ -1,15 +1,14 @@
 //! timerfd: a timer to read from.
-use super::{FileObject, Flags, anonymous_attr, anonymous_ino};
+use super::{FileObject, anonymous_attr, anonymous_ino};
 use crate::errno::{Errno, SysResult};
 use crate::task::Task;
 use crate::timers::{self, Armed, Expires, Schedule};
 use crate::wait::WaitList;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::any::Any;
 use rt::SpinLock;
 use rt::time::{Instant, now};
-use vfs::{Attr, FileType, OpenFlags, PollQueue, Pollable, ReadSink, Readiness, WriteSource};
+use vfs::{Attr, FileType, FlagCell, OpenFlags, PollQueue, Pollable, ReadSink, Readiness};
 
 #[derive(Debug, Default)]
 struct State {
@@ -27,7 +26,7 @@ pub struct TimerFd {
     /// `CLOCK_*` it counts on.
     pub clock: i32,
     state: SpinLock<State>,
-    flags: Flags,
+    flags: FlagCell,
     readers: WaitList,
     watchers: PollQueue,
 }
@@ -40,7 +39,7 @@ impl TimerFd {
             ino: anonymous_ino(),
             clock,
             state: SpinLock::default(),
-            flags: Flags::new(flags | OpenFlags::READ),
+            flags: FlagCell::new(flags | OpenFlags::READ),
             readers: WaitList::new(),
             watchers: PollQueue::new(),
         })
@@ -96,16 +95,8 @@ impl Expires for TimerFd {
 }
 
 impl FileObject for TimerFd {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn flags(&self) -> OpenFlags {
-        self.flags.get()
-    }
-
-    fn set_flags(&self, flags: OpenFlags) {
-        self.flags.set(flags);
+    fn flag_cell(&self) -> &FlagCell {
+        &self.flags
     }
 
     fn read(&self, task: &Task, sink: &mut dyn ReadSink) -> SysResult {
@@ -121,10 +112,6 @@ impl FileObject for TimerFd {
         };
         sink.put(&n.to_le_bytes())?;
         Ok(8)
-    }
-
-    fn write(&self, _task: &Task, _source: &mut dyn WriteSource) -> SysResult {
-        Err(Errno::EINVAL)
     }
 
     fn getattr(&self) -> SysResult<Attr> {

@@ -10,10 +10,9 @@ use crate::task::Task;
 use crate::user;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::any::Any;
 use core::ops::Range;
 use mm::space::Object;
-use vfs::{Attr, File, FileType, OpenFlags, PollQueue, Pollable, ReadSink, Readiness, WriteSource};
+use vfs::{Attr, File, FileType, FlagCell, OpenFlags, PollQueue, Pollable, ReadSink, Readiness, WriteSource};
 
 /// An open file of a file system.
 pub struct VnodeFile(Arc<File>);
@@ -67,20 +66,12 @@ pub fn write_at(file: &File, offset: u64, source: &mut dyn WriteSource) -> SysRe
 }
 
 impl FileObject for VnodeFile {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
     fn as_file(&self) -> Option<&Arc<File>> {
         Some(&self.0)
     }
 
-    fn flags(&self) -> OpenFlags {
-        self.0.flags()
-    }
-
-    fn set_flags(&self, flags: OpenFlags) {
-        self.0.set_flags(flags);
+    fn flag_cell(&self) -> &FlagCell {
+        self.0.flag_cell()
     }
 
     fn read(&self, _task: &Task, sink: &mut dyn ReadSink) -> SysResult {

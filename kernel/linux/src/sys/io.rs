@@ -2,7 +2,7 @@
 use super::Call;
 use super::args::not_negative;
 use crate::errno::{Errno, SysResult};
-use crate::fd::{FileObject, FileRef, vnode};
+use crate::fd::{FileObject, FileRef, downcast, pipe::PipeEnd, vnode};
 use crate::kernel::kernel;
 use crate::task::Task;
 use crate::user::{self, Buffer, UserSink, UserSource};
@@ -321,7 +321,7 @@ pub fn sendfile(c: &mut Call<'_>) -> SysResult {
 /// splice(2): by copying; one side must be a pipe.
 pub fn splice(c: &mut Call<'_>) -> SysResult {
     let (from, to) = (c.task.file(c.fd())?, c.task.file(c.a2() as i32)?);
-    let is_pipe = |file: &FileRef| file.as_any().is::<crate::fd::pipe::PipeEnd>();
+    let is_pipe = |file: &FileRef| downcast::<PipeEnd>(file).is_some();
     if !is_pipe(&from) && !is_pipe(&to) {
         return Err(Errno::EINVAL);
     }

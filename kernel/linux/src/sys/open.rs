@@ -3,7 +3,7 @@ use super::args::{OPEN_KNOWN, open_flags, raw_open_flags};
 use super::{Call, locks};
 use crate::errno::{Errno, SysResult};
 use crate::fd::vnode::VnodeFile;
-use crate::fd::{FileRef, event::EventFd, pipe};
+use crate::fd::{FileRef, downcast, event::EventFd, pipe};
 use crate::kernel::kernel;
 use crate::task::place::AT_FDCWD;
 use crate::task::{Task, exit};
@@ -268,7 +268,7 @@ pub fn fcntl(c: &mut Call<'_>) -> SysResult {
         k::F_SETFD => c.task.fds.set_closes_on_exec(fd, arg & 1 != 0).map(|()| 0),
         k::F_GETFL => Ok(raw_open_flags(file.flags()) as usize),
         k::F_SETFL => {
-            file.set_flags(open_flags(arg as u32 & !(k::O_TMPFILE | k::O_CREAT | k::O_PATH))?);
+            file.flag_cell().set(open_flags(arg as u32 & !(k::O_TMPFILE | k::O_CREAT | k::O_PATH))?);
             Ok(0)
         }
         k::F_GETLK | k::F_SETLK | k::F_SETLKW | k::F_OFD_GETLK | k::F_OFD_SETLK | k::F_OFD_SETLKW => {
@@ -285,7 +285,7 @@ pub fn fcntl(c: &mut Call<'_>) -> SysResult {
 }
 
 fn as_pipe(file: &FileRef) -> SysResult<&pipe::PipeEnd> {
-    file.as_any().downcast_ref().ok_or(Errno::EBADF)
+    downcast(file).ok_or(Errno::EBADF)
 }
 
 /// ioctl(2).
@@ -297,7 +297,7 @@ pub fn ioctl(c: &mut Call<'_>) -> SysResult {
             let on: i32 = user::read(arg)?;
             let mut flags = file.flags();
             flags.set(OpenFlags::NON_BLOCKING, on != 0);
-            file.set_flags(flags);
+            file.flag_cell().set(flags);
             Ok(0)
         }
         ioctl::FIOCLEX => c.task.fds.set_closes_on_exec(c.fd(), true).map(|()| 0),

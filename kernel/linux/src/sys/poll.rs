@@ -3,7 +3,7 @@ use super::Call;
 use super::signal::set_temporary_mask;
 use crate::errno::{Errno, SysResult};
 use crate::fd::epoll::{Epoll, Event};
-use crate::fd::{FileObject, FileRef};
+use crate::fd::{FileObject, FileRef, downcast};
 use crate::task::Task;
 use crate::time::{self, CLOCK_MONOTONIC, TimeSpec, TimeVal};
 use crate::user;
@@ -259,7 +259,7 @@ pub fn epoll_create1(c: &mut Call<'_>) -> SysResult {
 }
 
 fn as_epoll(file: &FileRef) -> SysResult<&Epoll> {
-    file.as_any().downcast_ref().ok_or(Errno::EINVAL)
+    downcast(file).ok_or(Errno::EINVAL)
 }
 
 /// `struct epoll_event` is packed.

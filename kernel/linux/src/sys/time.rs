@@ -1,8 +1,8 @@
 //! Clocks, sleeping, timers.
 use super::Call;
 use crate::errno::{Errno, SysResult};
-use crate::fd::FileRef;
 use crate::fd::timer::TimerFd;
+use crate::fd::{FileRef, downcast};
 use crate::signal;
 use crate::time::posix::{Notify, thread_of};
 use crate::time::{self, CLOCK_MONOTONIC, CLOCK_REALTIME, TimeSpec, TimeVal};
@@ -215,7 +215,7 @@ pub fn timerfd_create(c: &mut Call<'_>) -> SysResult {
 }
 
 fn timer_fd(file: &FileRef) -> SysResult<&TimerFd> {
-    file.as_any().downcast_ref().ok_or(Errno::EINVAL)
+    downcast(file).ok_or(Errno::EINVAL)
 }
 
 /// timerfd_settime(2).
