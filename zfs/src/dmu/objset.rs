@@ -308,7 +308,10 @@ impl Objset {
     /// `NoSpace`, `Quota`, `Suspended`.
     pub(super) fn reserve(&self, space: &TxSpace) -> Result<Reservation> {
         let pool = (&*self.storage, &*self.txgs);
-        self.promised.reserve(space, self.copies(), &*self.hooks, pool)
+        // What is replayed was acknowledged: it goes in as long as the pool has any space, the slop included.
+        let is_replay = self.zil.as_ref().is_some_and(|zil| zil.is_replaying());
+        let space = TxSpace { is_net_free: space.is_net_free || is_replay, ..*space };
+        self.promised.reserve(&space, self.copies(), &*self.hooks, pool)
     }
 
     /// Copies of user data.

@@ -149,6 +149,11 @@ impl Zil {
         Ok(report)
     }
 
+    /// A record is being applied.
+    pub(crate) fn is_replaying(&self) -> bool {
+        self.replaying.load(Ordering::Relaxed) != 0
+    }
+
     /// There is a claimed log to replay.
     pub fn needs_replay(&self, objset: &Objset) -> bool {
         let header = objset.zil_header();

@@ -224,3 +224,49 @@ fn a_power_cut_at_any_write_keeps_what_was_acknowledged() {
         }
     }
 }
+
+#[test]
+fn what_was_acknowledged_in_a_full_pool_is_replayed() {
+    let disk = Arc::new(MemDisk::new(64 << 20));
+    let (spa, fs, tree) = ready(&disk);
+    let mut random = 1_u64;
+    let mut piece = || {
+        let mut next = || {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (random >> 56) as u8
+        };
+        (0..100_000).map(|_| next()).collect::<Vec<u8>>()
+    };
+    tree.write("/a", b"").unwrap();
+    let file = tree.open("/a", OpenFlags::WRITE | OpenFlags::APPEND).unwrap();
+    let mut content = Vec::new();
+    // Until nothing goes in any more, most of it in groups; then what is only in the log.
+    while let Ok(n) = file.write(&mut SliceSource::new(&piece())) {
+        content.resize(content.len() + n, 0);
+    }
+    file.vnode()
+        .setattr(&SetAttr { size: Some(content.len() as u64 / 10 * 9), ..SetAttr::default() })
+        .unwrap();
+    (0..4).for_each(|_| spa.sync().unwrap());
+    // As many as fit into the log of one group: the next that asks for space has the group written.
+    let group = spa.txgs().open_txg();
+    let mut acked: Vec<(String, Vec<u8>)> = Vec::new();
+    let mut left = Arc::new(disk.snapshot());
+    for nr in 0.. {
+        let (name, bytes) = (format!("/file{nr}"), piece());
+        if tree.write(&name, &bytes).is_err() || spa.txgs().open_txg() != group {
+            break;
+        }
+        fsync(&tree, &name);
+        if spa.txgs().open_txg() != group {
+            break;
+        }
+        acked.push((name, bytes));
+        left = Arc::new(disk.snapshot());
+    }
+    assert!(fs.objset().zil().unwrap().stats().nr_blocks > 0 && acked.len() > 2);
+    let (_spa, tree) = after_power_cut(&left, &spa, Crash::DropAll);
+    for (name, bytes) in acked {
+        assert!(tree.read(&name).unwrap() == bytes, "{name}");
+    }
+}
