@@ -8,10 +8,11 @@ use crate::dentry::DentryRef;
 use crate::device::CharDevice;
 use crate::error::{Error, Result};
 use crate::io::{ReadSink, WriteSource};
-use crate::node::{DirEntry, Fsync, SeekWhat, VnodeRef};
+use crate::node::{CloneMode, DirEntry, Fsync, SeekWhat, VnodeRef};
 use crate::poll::{PollQueue, Pollable, Readiness};
 use alloc::sync::Arc;
 use core::fmt;
+use core::ops::Range;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use rt::{Mutex, Once};
 
@@ -246,6 +247,32 @@ impl File {
         self.check_positioned()?;
         let (at, n) = self.write_to(offset, source, flags)?;
         self.sync_written(at, n, flags)
+    }
+
+    /// Shares the blocks of a range of another file, as [`crate::Vnode::clone_range`].
+    ///
+    /// # Errors
+    /// As there; [`Error::BadFile`] for files not open for it or for appending; [`Error::Invalid`] for what is no file,
+    /// [`Error::IsDirectory`].
+    pub fn clone_range(&self, to: u64, source: &Self, from: Range<u64>, mode: CloneMode) -> Result<u64> {
+        let flags = self.check(OpenFlags::WRITE)?;
+        source.check(OpenFlags::READ)?;
+        if flags.contains(OpenFlags::APPEND) {
+            return Err(Error::BadFile);
+        }
+        for file in [self, source] {
+            match file.vnode.kind() {
+                FileType::Regular => {}
+                FileType::Directory => return Err(Error::IsDirectory),
+                _ => return Err(Error::Invalid),
+            }
+        }
+        if self.sheds_set_id {
+            self.shed_set_id()?;
+        }
+        let n = self.vnode.clone_range(to, &source.vnode, from, mode)?;
+        self.sync_written(to, usize::try_from(n).unwrap_or(usize::MAX), flags)?;
+        Ok(n)
     }
 
     fn write_to(&self, offset: u64, source: &mut dyn WriteSource, flags: OpenFlags) -> Result<(u64, usize)> {

@@ -57,8 +57,8 @@ pub use io::{ReadSink, SliceSink, SliceSource, WriteSource};
 pub use mount::{Mount, MountFlags, MountInfo};
 pub use namespace::{NAME_MAX, Namespace};
 pub use node::{
-    DirEntry, FallocateMode, FileSystem, Fsync, MapAccess, NameCaching, NewNode, RenameMode, SeekWhat, Vnode,
-    VnodeRef, XattrMode,
+    CloneMode, DirEntry, FallocateMode, FileSystem, Fsync, MapAccess, NameCaching, NewNode, RenameMode,
+    SeekWhat, Vnode, VnodeRef, XattrMode,
 };
 pub use poll::{PollQueue, PollWatcher, Pollable, Readiness};
 pub use range_lock::{RangeGuard, RangeLock};

@@ -102,6 +102,15 @@ pub enum Fsync {
     Data,
 }
 
+/// What cloning does about content that is not on disk yet and so cannot be shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloneMode {
+    /// It waits until it is: all of the range or nothing.
+    Wait,
+    /// It gives up, and may clone less than the range: the caller can copy.
+    Ready,
+}
+
 /// What fallocate does with a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FallocateMode {
@@ -317,11 +326,13 @@ pub trait Vnode: Send + Sync {
         Err(Error::Invalid)
     }
 
-    /// Copies a range from another file, sharing blocks where it can; how much.
+    /// Makes a range of this file share the blocks of another file's; how much, up to the other's end.
     ///
     /// # Errors
-    /// [`Error::Unsupported`]: the caller copies by reading and writing.
-    fn clone_range(&self, _to: u64, _source: &VnodeRef, _from: Range<u64>) -> Result<u64> {
+    /// [`Error::Unsupported`], [`Error::CrossDevice`] for files that never share, [`Error::Invalid`] when the range or
+    /// the files' blocks do not fit, [`Error::WouldBlock`] for what is not on disk in [`CloneMode::Ready`]: the caller
+    /// copies by reading and writing.
+    fn clone_range(&self, _to: u64, _source: &VnodeRef, _from: Range<u64>, _mode: CloneMode) -> Result<u64> {
         Err(Error::Unsupported)
     }
 

@@ -10,6 +10,7 @@
 //! | [`vdev`] | devices of the pool, their queues |
 //! | [`zio`] | verified reads, prepared and issued writes, frees |
 //! | [`metaslab`] | free space, allocation, space maps |
+//! | [`brt`] | blocks that several files share |
 //! | [`arc`] | the cache of blocks |
 //! | [`dmu`] | objects: dnodes, buffers, transactions, object sets and their syncing |
 //! | [`txg`] | transaction groups: open, quiescing, syncing; the dirty-data throttle |
@@ -26,6 +27,7 @@
 extern crate alloc;
 
 pub mod arc;
+pub mod brt;
 pub mod bugs;
 pub mod dmu;
 pub mod dsl;

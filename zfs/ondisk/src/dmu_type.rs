@@ -188,6 +188,8 @@ impl DmuType {
     pub const OTN_U64_METADATA: Self = Self(0xc3);
     /// New-style ZAP, not metadata.
     pub const OTN_ZAP_DATA: Self = Self(0x84);
+    /// New-style array of 64-bit words, metadata.
+    pub const OTN_UINT64_METADATA: Self = Self(0xc3);
     /// New-style ZAP, metadata.
     pub const OTN_ZAP_METADATA: Self = Self(0xc4);
 

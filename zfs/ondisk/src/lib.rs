@@ -14,6 +14,7 @@ extern crate alloc;
 
 pub mod blkptr;
 pub mod bpobj;
+pub mod brt;
 pub mod byteswap;
 pub mod checksum;
 pub mod compression;

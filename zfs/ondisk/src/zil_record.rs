@@ -40,7 +40,8 @@ const WRITE_BP: usize = 64;
 const TRUNCATE_SIZE: usize = 56;
 const SETATTR_SIZE: usize = 112;
 const ACL_SIZE: usize = 80;
-const CLONE_SIZE: usize = 72;
+/// Fixed part of a cloned range: block pointers follow.
+pub const CLONE_SIZE: usize = 72;
 const WHITEOUT_SIZE: usize = 112;
 const OBJECT_BITS: u32 = 48;
 const SLOTS_SHIFT: u32 = 56;
@@ -470,7 +471,7 @@ impl<'a> Record<'a> {
     }
 
     /// The record as it goes to disk; sequence number and group are still 0. Records of other systems only (ACLs,
-    /// optional attributes, cloned ranges) have no encoding here.
+    /// optional attributes) have no encoding here.
     #[must_use]
     pub fn encode(&self) -> Option<Vec<u8>> {
         let mut out = alloc::vec![0; RECORD_HEAD_SIZE];
@@ -534,6 +535,13 @@ impl<'a> Record<'a> {
                 put_name(&mut out, name);
                 out.extend_from_slice(value);
                 RecordKind::SetSaXattr
+            }
+            Self::CloneRange { object, offset, length, block_size, pointers } => {
+                let nr = (pointers.len() / BLKPTR_SIZE) as u64;
+                put(&mut out, &[*object, *offset, *length, *block_size, nr]);
+                debug_assert_eq!(out.len(), CLONE_SIZE);
+                out.extend_from_slice(pointers);
+                RecordKind::CloneRange
             }
             _ => return None,
         };

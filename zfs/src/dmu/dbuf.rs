@@ -5,6 +5,9 @@
 //!   it. Pages are shared between the two until one of them is written (`Abd` copies on write), so a write never
 //!   waits for a sync and never changes what a sync is writing.
 //! * A buffer with unsynced changes is in its tree and stays there: the disk does not know its content yet.
+//! * A group whose change is a *clone* writes a pointer, not content: that of a block which is on disk already. The
+//!   content is then what that pointer says, `Absent` until someone reads it. Whatever changes the content in the same
+//!   group ends the clone first and gives its reference back; what a newer group changes leaves the clone alone.
 //! * Whoever locks a buffer looks at `is_gone` first. It was taken out of the tree between lookup and lock if so, and
 //!   a change made to it would be lost.
 use super::dnode::Dnode;
@@ -14,7 +17,7 @@ use abd::Abd;
 use alloc::boxed::Box;
 use alloc::sync::Weak;
 use core::fmt;
-use ondisk::Txg;
+use ondisk::{BlkPtr, Txg};
 use rt::Mutex;
 use smallvec::SmallVec;
 
@@ -35,6 +38,8 @@ struct Change {
     txg: Txg,
     /// What the group left behind, once a newer one has changed the block; until then it is the newest content.
     set_aside: Option<Box<Content>>,
+    /// The group writes this pointer and not content.
+    clone: Option<Box<BlkPtr>>,
 }
 
 #[derive(Debug)]
@@ -76,11 +81,39 @@ impl State {
             if last.txg > txg {
                 return Err(Error::Invalid);
             }
-            last.set_aside = Some(Box::new(self.content.clone()));
+            let content = if last.clone.is_some() { Content::Absent } else { self.content.clone() };
+            last.set_aside = Some(Box::new(content));
         }
-        self.changes.push(Change { txg, set_aside: None });
+        self.changes.push(Change { txg, set_aside: None, clone: None });
         self.arc = None;
         Ok(true)
+    }
+
+    /// Makes the change of `txg`, which is the newest, a clone: the content is what `bp` says.
+    pub(super) fn set_clone(&mut self, txg: Txg, bp: &BlkPtr) {
+        if let Some(last) = self.changes.last_mut().filter(|c| c.txg == txg) {
+            last.clone = Some(Box::new(*bp));
+            self.content = Content::Absent;
+            self.arc = None;
+        }
+    }
+
+    /// What `txg` clones.
+    pub(super) fn clone_of(&self, txg: Txg) -> Option<BlkPtr> {
+        self.changes.iter().find(|c| c.txg == txg)?.clone.as_deref().copied()
+    }
+
+    /// What the content is a clone of, if the newest change is one.
+    pub(super) fn newest_clone(&self) -> Option<BlkPtr> {
+        self.changes.last()?.clone.as_deref().copied()
+    }
+
+    /// The change of `txg`, which is the newest, becomes one of content; what it was a clone of.
+    pub(super) fn end_clone(&mut self, txg: Txg) -> Option<BlkPtr> {
+        let clone = self.changes.last_mut().filter(|c| c.txg == txg)?.clone.take()?;
+        // What is in memory is about to differ from the cache's.
+        self.arc = None;
+        Some(*clone)
     }
 
     pub(super) fn has_older_changes(&self, txg: Txg) -> bool {
@@ -135,6 +168,16 @@ impl Dbuf {
         self.look(Content::clone)
     }
 
+    /// Whether there is content, or a hole; `None`: the disk knows.
+    pub(super) fn has_data(&self) -> Option<bool> {
+        let state = self.state.lock();
+        match state.content {
+            Content::Data(_) => Some(true),
+            Content::Hole => Some(false),
+            Content::Absent => state.newest_clone().map(|_| true),
+        }
+    }
+
     /// Looks at the content, and notes the use.
     #[inline]
     pub(super) fn look<R>(&self, look: impl FnOnce(&Content) -> R) -> R {
@@ -151,7 +194,15 @@ impl Holder for Dbuf {
         let Some(dnode) = self.dnode.upgrade() else { return true };
         let Some(mut state) = self.state.try_lock() else { return false };
         if !state.is_clean() {
-            return false;
+            // What a clone shows is on disk, whatever becomes of the clone.
+            let is_on_disk = state.newest_clone().is_some() && state.arc.is_some();
+            if is_on_disk {
+                let content = core::mem::replace(&mut state.content, Content::Absent);
+                let arc = state.arc.take();
+                drop(state);
+                drop((content, arc));
+            }
+            return is_on_disk;
         }
         state.is_gone = true;
         let content = core::mem::replace(&mut state.content, Content::Absent);

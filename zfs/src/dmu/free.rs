@@ -59,7 +59,7 @@ impl Dnode {
         })
     }
 
-    fn free_blocks(&self, tx: &DmuTx, blocks: Range<u64>) -> Result<()> {
+    pub(super) fn free_blocks(&self, tx: &DmuTx, blocks: Range<u64>) -> Result<()> {
         let txg = tx.txg();
         self.change_open(tx, |open| {
             let mut frees = self.frees.lock();
@@ -95,14 +95,18 @@ impl Dnode {
     }
 
     /// Makes a buffer forget the content that `txg` frees. What older groups left behind stays theirs.
-    fn cut_out(&self, txg: Txg, dbuf: &Arc<Dbuf>, state: &mut State) -> Result<()> {
+    pub(super) fn cut_out(&self, txg: Txg, dbuf: &Arc<Dbuf>, state: &mut State) -> Result<()> {
         if state.is_changed_in(txg)
+            && state.clone_of(txg).is_none()
             && let Content::Data(abd) = &state.content
         {
             self.objset()?.txgs().sub_dirty(txg, abd.len() as u64);
         }
         // Sets aside what older groups are to write.
         let is_new = state.change_in(txg)?;
+        if let Some(bp) = state.end_clone(txg) {
+            self.drop_clone(txg, &bp);
+        }
         state.arc = None;
         if state.has_older_changes(txg) {
             // Stays in the tree until this group is synced, which finds it on the list of changed blocks.

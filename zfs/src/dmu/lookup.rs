@@ -149,13 +149,16 @@ impl Dnode {
                 continue;
             }
             if matches!(state.content, Content::Absent) {
+                let clone = state.newest_clone();
                 drop(state);
-                let pointer = self.pointer(0, blkid);
+                let pointer = clone.map_or_else(|| self.pointer(0, blkid), Ok);
                 state = dbuf.state.lock();
                 let is_absent = matches!(state.content, Content::Absent);
-                // Freed ranges before the epoch: a range is dropped only after the epoch has moved.
-                let is_freed = is_absent && self.is_freed(blkid);
-                if state.is_gone || (is_absent && self.epoch() != epoch) {
+                // Freed ranges before the epoch: a range is dropped only after the epoch has moved. A clone is newer than
+                // what was freed, or it would not be there.
+                let is_freed = is_absent && clone.is_none() && self.is_freed(blkid);
+                let is_stale = self.epoch() != epoch || state.newest_clone() != clone;
+                if state.is_gone || (is_absent && is_stale) {
                     continue;
                 }
                 if is_absent

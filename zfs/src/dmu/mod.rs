@@ -12,12 +12,14 @@
 //! | `dbuf`, `tree` | buffers, and finding them |
 //! | `lookup`, `read`, `prefetch`, `seek` | from block number to content; reading; reading ahead; data and holes |
 //! | `write`, `free`, `ranges` | changing and freeing blocks |
+//! | `clone` | sharing blocks with another object |
 //! | `sync` | writing what a group changed |
 //!
 //! Lock ranks, in the order they are taken: 640 a CPU's numbers, 645 their sources, 650 dnode table, 655 accounting
 //! objects, 656 unborn objects, 700 a dnode's open state, 750 a buffer, 760 its noted frees, 770 its phys, 780 lists
 //! of dirty things, 790 root block and properties. No lock covers two buffers or two dnodes.
 mod alloc;
+mod clone;
 mod config;
 mod dbuf;
 mod dnode;

@@ -1,5 +1,4 @@
 //! Finding data and holes, unsynced changes included.
-use super::dbuf::Content;
 use super::dnode::Dnode;
 use super::read::split;
 use crate::Result;
@@ -41,7 +40,7 @@ impl Dnode {
         let mut next = from;
         loop {
             let (blkid, dbuf) = self.level(0).next(next)?;
-            if matches!(dbuf.peek(), Content::Data(_)) {
+            if dbuf.has_data() == Some(true) {
                 return Some(blkid);
             }
             next = blkid.checked_add(1)?;
@@ -65,7 +64,7 @@ impl Dnode {
             }
             let Some(after) = self.after_hole(at)? else {
                 // A buffer, if there is one, knows better: it was asked before.
-                let is_hole = self.level(0).get(at).is_some_and(|d| matches!(d.peek(), Content::Hole));
+                let is_hole = self.level(0).get(at).is_some_and(|d| d.has_data() == Some(false));
                 if !is_hole {
                     return Ok(Some(at));
                 }
@@ -115,10 +114,9 @@ impl Dnode {
     fn next_hole(&self, from: u64) -> Result<u64> {
         let mut at = from;
         while at <= self.max_blkid() {
-            let is_data = match self.level(0).get(at).map(|d| d.peek()) {
-                Some(Content::Data(_)) => true,
-                Some(Content::Hole) => false,
-                Some(Content::Absent) | None => !self.is_freed(at) && !self.pointer(0, at)?.is_hole(),
+            let is_data = match self.level(0).get(at).and_then(|d| d.has_data()) {
+                Some(has_data) => has_data,
+                None => !self.is_freed(at) && !self.pointer(0, at)?.is_hole(),
             };
             if !is_data {
                 return Ok(at);

@@ -25,6 +25,8 @@ pub(super) struct Promised {
     running: Arc<AtomicU64>,
     /// Worst case of what is dirty, by slot.
     dirty: [AtomicU64; TXG_SLOTS],
+    /// Bytes of blocks that became shared, by slot.
+    cloned: [AtomicU64; TXG_SLOTS],
 }
 
 /// A running transaction's part.
@@ -62,7 +64,7 @@ impl Promised {
         let (storage, txgs) = pool;
         let mut nr_left = TRIES;
         while let Err(error) = self.check(space, bytes, hooks, storage) {
-            let may_change = self.bytes() > 0 || storage.space().deferred > 0;
+            let may_change = self.bytes() > 0 || self.cloned() > 0 || storage.space().deferred > 0;
             if nr_left == 0 || !may_change {
                 return Err(error);
             }
@@ -82,7 +84,9 @@ impl Promised {
         let needed = bytes.saturating_add(self.bytes());
         if needed > hooks.space_available() {
             Err(Error::NoSpace)
-        } else if needed > hooks.quota_available() {
+        } else if needed.saturating_add(space.clone_bytes).saturating_add(self.cloned())
+            > hooks.quota_available()
+        {
             Err(Error::Quota)
         } else {
             Ok(())
@@ -94,8 +98,18 @@ impl Promised {
         self.dirty[txg.slot()].fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// Blocks became shared.
+    pub(super) fn add_cloned(&self, txg: Txg, bytes: u64) {
+        self.cloned[txg.slot()].fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn cloned(&self) -> u64 {
+        self.cloned.iter().map(|c| c.load(Ordering::Relaxed)).fold(0, u64::saturating_add)
+    }
+
     /// `txg` is written: what it took shows in the space itself.
     pub(super) fn written(&self, txg: Txg) {
         self.dirty[txg.slot()].store(0, Ordering::Relaxed);
+        self.cloned[txg.slot()].store(0, Ordering::Relaxed);
     }
 }

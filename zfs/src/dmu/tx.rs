@@ -18,6 +18,8 @@ pub struct TxSpace {
     pub nr_objects: u32,
     /// Names added to or removed from ZAP objects.
     pub nr_zap_changes: u32,
+    /// Bytes of blocks shared with other objects: no space of the pool, but the quota counts them.
+    pub clone_bytes: u64,
     /// In the end it frees more than it takes: allowed to dip into the reserve, so that a full pool can be emptied.
     pub is_net_free: bool,
 }
@@ -25,12 +27,19 @@ pub struct TxSpace {
 impl TxSpace {
     /// Some bytes of one object.
     pub const fn write(bytes: u64) -> Self {
-        Self { write_bytes: bytes, nr_objects: 1, nr_zap_changes: 0, is_net_free: false }
+        Self { write_bytes: bytes, nr_objects: 1, nr_zap_changes: 0, clone_bytes: 0, is_net_free: false }
     }
 
     /// Objects and names.
     pub const fn names(nr_objects: u32, nr_zap_changes: u32) -> Self {
-        Self { write_bytes: 0, nr_objects, nr_zap_changes, is_net_free: false }
+        Self { write_bytes: 0, nr_objects, nr_zap_changes, clone_bytes: 0, is_net_free: false }
+    }
+
+    /// Blocks of one object that become shared, of so many bytes together: what changes is what points to them.
+    pub const fn clone(nr_blocks: u64, bytes: u64) -> Self {
+        let mut space = Self::write(nr_blocks.saturating_mul(super::clone::CLONE_DIRTY));
+        space.clone_bytes = bytes;
+        space
     }
 
     /// The same, but freeing more than it takes.

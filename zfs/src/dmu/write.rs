@@ -164,7 +164,7 @@ impl Dnode {
     }
 
     /// As [`Dnode::with_data`], without finding out the content first.
-    fn with_buffer<R>(
+    pub(super) fn with_buffer<R>(
         &self,
         blkid: u64,
         work: impl FnOnce(&Arc<Dbuf>, &mut State) -> Result<R>,
@@ -187,8 +187,15 @@ impl Dnode {
             Content::Data(_) => Dirtied::Rewritten,
             Content::Hole | Content::Absent => Dirtied::New,
         };
-        if state.change_in(txg)? {
+        let is_new = state.change_in(txg)?;
+        if is_new {
             self.dirty_blocks.lock()[txg.slot()].push(dbuf.clone());
+        }
+        let clone = state.end_clone(txg);
+        if let Some(bp) = &clone {
+            self.drop_clone(txg, bp);
+        }
+        if is_new || clone.is_some() {
             self.count_dirty(txg, u64::from(self.block_size()), what);
         }
         Ok(())
@@ -204,7 +211,7 @@ impl Dnode {
     }
 
     /// Makes `blkid` one of the object's blocks.
-    fn extend_to(&self, tx: &DmuTx, blkid: u64) -> Result<()> {
+    pub(super) fn extend_to(&self, tx: &DmuTx, blkid: u64) -> Result<()> {
         self.mark_dirty(tx)?;
         let size = self.block_size();
         if blkid > 0 && !size.is_power_of_two() {

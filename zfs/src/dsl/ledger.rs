@@ -12,7 +12,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 use ondisk::feature::Feature;
-use ondisk::{BlkPtr, DmuType, Txg};
+use ondisk::{BlkPtr, Compression, DmuType, Txg};
 use rt::SpinLock;
 
 /// Collected since it was last taken.
@@ -106,7 +106,13 @@ impl Ledger {
 
 impl ObjsetHooks for Ledger {
     fn block_born(&self, _ctx: &SyncCtx, bp: &BlkPtr) {
-        self.pending.lock().born.add(Sums::of(&self.storage, bp));
+        let mut pending = self.pending.lock();
+        pending.born.add(Sums::of(&self.storage, bp));
+        // Only a clone brings a block that this build would not have written so.
+        let is_zstd = bp.compression() == Compression::Zstd;
+        if is_zstd && !pending.features.contains(&Feature::ZstdCompress) {
+            pending.features.push(Feature::ZstdCompress);
+        }
     }
 
     fn block_killed(&self, ctx: &SyncCtx, bp: &BlkPtr) -> Result<()> {

@@ -120,6 +120,8 @@ impl Spa {
         all.into_iter().try_for_each(|vdev| wipe_labels(&vdev.device))?;
         let spa = Self::assemble_new(spec, env, &vdevs, &open, &features)?;
         spa.storage.set_format(format_of(|f| features.contains(&f), false));
+        let can_clone = features.contains(&Feature::BlockCloning);
+        spa.storage.brt().start(Arc::downgrade(spa.mos.objset()), can_clone);
         spa.storage.init_metaslabs()?;
         spa.start();
         let result = spa.fill(spec, vdevs, spares, features, init);

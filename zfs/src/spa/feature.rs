@@ -41,7 +41,9 @@ pub const fn support(feature: Feature) -> Support {
         | F::HeadErrlog
         | F::AllocationClasses
         | F::LogSpacemap
-        | F::ZpoolCheckpoint => Support::Write,
+        | F::ZpoolCheckpoint
+        | F::BlockCloning
+        | F::BlockCloningEndian => Support::Write,
         // Read as it is; what we write to such a dataset is compressed by what is built in.
         F::ZstdCompress => Support::Write,
         // Held by objects that only their own commands change: everything else may be written beside them.
@@ -60,8 +62,6 @@ pub const fn support(feature: Feature) -> Support {
         | F::ResilverDefer
         | F::DeviceRebuild
         | F::RedactedDatasets
-        | F::BlockCloning
-        | F::BlockCloningEndian
         | F::FastDedup => Support::Read,
         F::Blake3 if codec::supports_checksum(Checksum::Blake3) => Support::Read,
         // A dataset that uses these cannot be read, the rest of the pool can: refused where it is opened.
@@ -151,6 +151,10 @@ impl Compatibility {
         match self {
             Self::Full | Self::OpenZfs20Linux => {
                 GRUB2.iter().chain(FULL_MORE).for_each(|f| enable(*f, &mut enabled));
+                // Younger than 2.0.
+                if *self == Self::Full {
+                    enable(Feature::BlockCloning, &mut enabled);
+                }
             }
             Self::Grub2 => GRUB2.iter().for_each(|f| enable(*f, &mut enabled)),
             Self::NoFeatures => {}

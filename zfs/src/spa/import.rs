@@ -17,13 +17,14 @@ use super::spec::{ImportOptions, PoolName};
 use super::sync::Tasks;
 use super::{DeferredFrees, LabelSummary, Spa, State, features, space_maps};
 use super::{bias, checkpoint, config, dtl};
+use crate::brt;
 use crate::bugs::{self, Bug};
 use crate::dmu::{Objset, ObjsetConfig, ObjsetProperties};
 use crate::dsl::{bpobj, dir, freeing, names as dsl_names};
 use crate::event::{Event, EventLog};
 use crate::txg::{TxgConfig, Txgs};
 use crate::vdev::{Leaf, Priority, VdevKind, VdevSpec};
-use crate::zil::{chain, claim};
+use crate::zil::chain;
 use crate::zio::{Storage, StorageConfig};
 use crate::{Error, Result};
 use alloc::collections::BTreeMap;
@@ -462,6 +463,8 @@ fn open(
     let enabled = features::list(&mos)?;
     let is_enabled = |f: Feature| enabled.iter().any(|info| info.known == Some(f));
     storage.set_format(format_of(is_enabled, uberblock.version < SPA_VERSION_FEATURES));
+    storage.brt().start(Arc::downgrade(mos.objset()), is_enabled(Feature::BlockCloning));
+    storage.brt().load(&mos, &storage)?;
     let deferred = mos.require(names::SYNC_BPLIST)?;
     let state = State {
         read_only_reason: reason,
@@ -549,7 +552,10 @@ fn reason_in_pool(
     uberblock: &Uberblock,
     is_read_only: bool,
 ) -> Result<Option<String>> {
-    let reason = reason_in_mos(mos, events, uberblock)?;
+    let mut reason = reason_in_mos(mos, events, uberblock)?;
+    if brt::has_foreign(mos, storage)? {
+        reason = joined(reason, because("its table of cloned blocks is in the other byte order"));
+    }
     let log = log_reason(mos, storage, uberblock.txg, is_read_only || reason.is_some())?;
     Ok(joined(reason, log))
 }
@@ -598,13 +604,8 @@ fn log_reason(mos: &Mos, storage: &Storage, synced: Txg, is_read_only: bool) -> 
             }
             other => other?,
         };
-        if is_read_only {
-            if chain::has_records(storage, &header, id, synced) {
-                found = Some(format!("the intent log of {name} holds records that are not replayed"));
-            }
-        } else if claim::has_unknown_records(storage, &header, id, synced) {
-            found =
-                Some(format!("the intent log of {name} holds cloned ranges, which this build cannot replay"));
+        if is_read_only && chain::has_records(storage, &header, id, synced) {
+            found = Some(format!("the intent log of {name} holds records that are not replayed"));
         }
         Ok(())
     })?;

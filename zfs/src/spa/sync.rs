@@ -110,6 +110,7 @@ impl Spa {
             || self.mos.is_config_dirty()
             || self.has_dirty_dtl()
             || self.mos.objset().is_dirty(txg)
+            || self.storage.brt().is_dirty(txg)
             || self.state.lock().is_freeing
             || errlog::is_due(self)
             || self.open_datasets().iter().any(|ds| ds.objset().is_dirty(txg));
@@ -168,6 +169,7 @@ impl Spa {
         let tx = DmuTx::syncing(ctx);
         let (first, tasks): (Vec<_>, Vec<_>) = tasks.into_iter().partition(|(when, _)| *when == When::First);
         first.into_iter().try_for_each(|(_, task)| task(self, ctx, &tx))?;
+        self.storage.brt().apply(&self.storage, ctx.txg)?;
         self.free_deferred(ctx, &tx)?;
         self.activate_spares(ctx, &tx)?;
         let (before, after): (Vec<_>, Vec<_>) =
@@ -185,7 +187,7 @@ impl Spa {
         resilver::start_if_due(self, ctx, &tx)?;
         let is_left = freeing::step(&self.mos, ctx, &tx)?;
         self.state.lock().is_freeing = is_left;
-        Ok(())
+        self.storage.brt().sync(&self.mos, &tx)
     }
 
     /// Frees what earlier groups (of OpenZFS) put off.

@@ -242,6 +242,11 @@ impl Vdev {
     pub fn nr_metaslabs(&self) -> u64 {
         self.info.nr_metaslabs()
     }
+
+    /// Bytes that all metaslabs have together.
+    pub(crate) fn allocatable(&self) -> u64 {
+        self.nr_metaslabs() << self.info.metaslab_shift.min(63)
+    }
 }
 
 /// Opens the leaves of a top-level vdev.

@@ -1,6 +1,7 @@
 //! Figures that can be counted again: features' refcounts, space of datasets and directories.
 use super::{Finding, Report, deadlists};
 use crate::Result;
+use crate::brt;
 use crate::dsl::bpobj::Sums;
 use crate::dsl::deadlist::{self, Deadlist};
 use crate::dsl::dir;
@@ -151,6 +152,12 @@ fn check_features(mos: &Mos, storage: &Storage, counts: &Counts, report: &mut Re
     counted.insert(Feature::SpacemapHistogram, nr_histogram_maps(mos)?);
     let nr_classed = storage.vdevs().iter().filter(|v| v.info().class.is_counted()).count();
     counted.insert(Feature::AllocationClasses, nr_classed as u64);
+    let nr_tables = brt::nr_tables(mos, storage)?;
+    counted.insert(Feature::BlockCloning, nr_tables);
+    if features::is_active(mos, Feature::BlockCloningEndian)? {
+        // Active with all tables or with none.
+        counted.insert(Feature::BlockCloningEndian, nr_tables);
+    }
     for info in FEATURES {
         let Some(stored) = features::refcount(mos, info.id)? else {
             continue;
@@ -163,6 +170,8 @@ fn check_features(mos: &Mos, storage: &Storage, counts: &Counts, report: &mut Re
                     | Feature::EmptyBpobj
                     | Feature::AllocationClasses
                     | Feature::ExtensibleDataset
+                    | Feature::BlockCloning
+                    | Feature::BlockCloningEndian
             );
         let counted = counted.get(&info.id).copied().unwrap_or(0);
         if is_countable && stored != counted {

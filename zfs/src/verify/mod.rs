@@ -5,13 +5,15 @@
 //! |---|---|
 //! | `walk` | the walk over all object sets and lists of blocks |
 //! | `checker` | checking copies on several threads |
+//! | `clones` | references to shared blocks, against the block reference table |
 //! | `deadlists` | dead lists, and the figures of snapshots that follow from them |
 //! | `space` | what is claimed by blocks, against what the space maps say |
 //! | `counts` | features' refcounts and the figures of the space accounting |
 //!
-//! Memory is bounded by fragmentation (merged ranges), not by the number of blocks. Everything is read from disk; only
+//! Memory is bounded by fragmentation (merged ranges) and by the number of shared blocks, not by that of all blocks. Everything is read from disk; only
 //! objects of the MOS come through its cache, so a pool open for writing must be synced and quiet.
 mod checker;
+mod clones;
 mod counts;
 mod deadlists;
 mod space;
@@ -72,6 +74,17 @@ pub enum Finding {
         /// Its guid.
         guid: String,
         /// What the pool says.
+        stored: u64,
+        /// What was counted.
+        counted: u64,
+    },
+    /// A shared block has more or fewer references than the block reference table says.
+    References {
+        /// Top-level vdev of its first copy.
+        vdev: u64,
+        /// Offset of its first copy in that vdev, bytes.
+        offset: u64,
+        /// What the table says, the first reference included.
         stored: u64,
         /// What was counted.
         counted: u64,

@@ -3,6 +3,7 @@
 //! Each block is walked once: a dataset or snapshot owns what was born after the snapshot before it, and what is older
 //! belongs to that one.
 use super::checker::Checker;
+use super::clones::Clones;
 use super::counts::{self, Counts};
 use super::space::Claims;
 use super::{Finding, Progress, Report};
@@ -44,6 +45,7 @@ pub(crate) fn run(
     let mut state = State {
         storage,
         claims: Claims::new(storage),
+        clones: Clones::load(mos, storage)?,
         checker: Checker::new(storage),
         report: Report::default(),
         progress,
@@ -53,10 +55,7 @@ pub(crate) fn run(
         is_readable: true,
         is_snapshot: false,
     };
-    for feature in [Feature::BlockCloning, Feature::FastDedup] {
-        state.claims.may_share |= features::is_active(mos, feature)?;
-    }
-    state.claims.may_share |= has_dedup(mos)?;
+    state.claims.may_share = features::is_active(mos, Feature::FastDedup)? || has_dedup(mos)?;
     state.walk(0, Txg::ZERO, root)?;
     let mut counts = Counts::default();
     dsl_names::walk(mos, root_dir, &mos.pool_name(), true, &mut |entry| {
@@ -66,6 +65,9 @@ pub(crate) fn run(
     state.claims.allow_checkpointed(mos, storage)?;
     let is_complete = state.report.not_walked.is_empty() && state.is_whole;
     state.claims.compare(mos, storage, &mut state.report, is_complete)?;
+    if is_complete {
+        state.clones.check(mos, storage, &mut state.report)?;
+    }
     counts::check(mos, storage, &counts, &mut state.report)?;
     (state.progress)(Progress { bytes_done: state.done.bytes_total, ..state.done });
     Ok(state.report)
@@ -90,6 +92,7 @@ fn has_dedup(mos: &Mos) -> Result<bool> {
 struct State<'a> {
     storage: &'a Storage,
     claims: Claims,
+    clones: Clones,
     checker: Checker,
     report: Report,
     progress: &'a mut dyn FnMut(Progress),
@@ -176,7 +179,8 @@ impl State<'_> {
             let entry = RawBptreeEntry::read_from_bytes(&bytes).map_err(|_| Error::Damaged)?;
             let root = entry.bp.parse()?;
             let after = Txg(entry.birth_txg.get());
-            let mut allow = Allow { storage: self.storage, claims: &mut self.claims };
+            let (claims, clones) = (&mut self.claims, &mut self.clones);
+            let mut allow = Allow { storage: self.storage, claims, clones };
             Walk { storage: self.storage, objset: u64::MAX, after, visitor: &mut allow }.run(&root)?;
         }
         Ok(())
@@ -184,6 +188,9 @@ impl State<'_> {
 
     /// Claims what a block occupies; false when it was claimed already.
     fn claim(&mut self, bp: &BlkPtr) -> bool {
+        if self.clones.count(self.storage, bp) {
+            return false;
+        }
         let (claims, report) = (&mut self.claims, &mut self.report);
         let mut is_new = true;
         let places = self.storage.for_each_place(bp, &mut |vdev, offset, len| {
@@ -213,7 +220,7 @@ impl Visitor for State<'_> {
             return Ok(true);
         }
         let is_new = self.claim(bp);
-        if !is_new && !self.claims.may_share {
+        if !is_new && bp.level() > 0 && !self.claims.may_share {
             // Walked before: a tree whose branches meet again could have more paths than anyone can walk.
             return Ok(false);
         }
@@ -231,6 +238,12 @@ impl Visitor for State<'_> {
         }
         let (storage, claims) = (self.storage, &mut self.claims);
         chain::for_each_block(storage, header, objset, &mut |bp, _| allow(storage, claims, bp));
+        if header.claim_txg != Txg::ZERO {
+            // Claiming has taken references to what the log would clone: it may be the last to hold it.
+            chain::for_each_cloned(storage, header, objset, &mut |bp| {
+                self.claim(bp);
+            });
+        }
         Ok(())
     }
 
@@ -254,10 +267,12 @@ impl Visitor for State<'_> {
 struct Allow<'a> {
     storage: &'a Storage,
     claims: &'a mut Claims,
+    clones: &'a mut Clones,
 }
 
 impl Visitor for Allow<'_> {
     fn block(&mut self, bp: &BlkPtr, _bookmark: Bookmark) -> Result<bool> {
+        self.clones.count_perhaps(bp);
         allow(self.storage, self.claims, bp);
         Ok(true)
     }

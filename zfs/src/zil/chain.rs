@@ -8,9 +8,10 @@ use crate::vdev::Priority;
 use crate::zio::Storage;
 use crate::{Error, Result};
 use alloc::vec::Vec;
+use ondisk::blkptr::BLKPTR_SIZE;
 use ondisk::byteswap::swap_u64s;
 use ondisk::zil::{CHAIN_SIZE, RawChain, RawWriteRecord, RecordHead, RecordKind, ZilHeader};
-use ondisk::zil_record::swap_record;
+use ondisk::zil_record::{Record, swap_record};
 use ondisk::{BlkPtr, Bookmark, Checksum, Txg};
 use zerocopy::FromBytes;
 
@@ -176,6 +177,39 @@ pub(crate) fn for_each_block(
     }
     // The visitor never fails.
     let _ = walk(storage, header, objset, &mut Each(f));
+}
+
+/// Calls `f` with each block that a chain's records clone, once for each time.
+pub(crate) fn for_each_cloned(
+    storage: &Storage,
+    header: &ZilHeader,
+    objset: u64,
+    f: &mut dyn FnMut(&BlkPtr),
+) {
+    struct Each<'a>(&'a mut dyn FnMut(&BlkPtr));
+    impl ChainVisitor for Each<'_> {
+        fn record(&mut self, head: &RecordHead, bytes: &[u8]) -> Result<Step> {
+            cloned(head, bytes).unwrap_or_default().iter().for_each(&mut *self.0);
+            Ok(Step::On)
+        }
+    }
+    // The visitor never fails.
+    let _ = walk(storage, header, objset, &mut Each(f));
+}
+
+/// The blocks that a record clones, without holes and blocks that lie in their pointers: each is one reference that
+/// claiming takes.
+///
+/// # Errors
+/// `Damaged` when the record makes no sense.
+pub(crate) fn cloned(head: &RecordHead, bytes: &[u8]) -> Result<Vec<BlkPtr>> {
+    if head.kind != RecordKind::CloneRange {
+        return Ok(Vec::new());
+    }
+    let Record::CloneRange { pointers, .. } = Record::parse(head, bytes)? else { return Ok(Vec::new()) };
+    let parsed = pointers.chunks_exact(BLKPTR_SIZE).map(BlkPtr::from_bytes);
+    let is_block = |bp: &BlkPtr| !bp.is_hole() && !bp.is_embedded();
+    parsed.filter(|bp| bp.as_ref().is_ok_and(is_block) || bp.is_err()).map(|bp| Ok(bp?)).collect()
 }
 
 /// The block that holds a large write's data.

@@ -6,12 +6,11 @@
 //! with more.
 use super::chain::{self, ChainVisitor, Step, number_of};
 use super::{Result, Zil, ZilHeader, ZilHeaderFlags};
-use crate::Error;
 use crate::vdev::Priority;
 use crate::zio::Storage;
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
-use ondisk::zil::{RecordHead, RecordKind};
+use ondisk::zil::RecordHead;
 use ondisk::{BlkPtr, Bookmark, DmuType, Txg};
 
 /// Claims along a chain.
@@ -38,6 +37,18 @@ impl Claimer<'_> {
             return true;
         }
         self.storage.claim(bp, self.first).is_ok()
+    }
+
+    /// Takes a reference to each block that a record clones. False when one of them cannot be what was cloned: only what
+    /// was on disk is.
+    fn share(&self, head: &RecordHead, bytes: &[u8]) -> bool {
+        let Ok(cloned) = chain::cloned(head, bytes) else { return false };
+        let brt = self.storage.brt();
+        if !cloned.iter().all(|bp| bp.phys_birth() <= self.synced && brt.can_share(self.storage, bp)) {
+            return false;
+        }
+        cloned.iter().for_each(|bp| brt.add(self.storage, self.first, bp));
+        true
     }
 }
 
@@ -77,8 +88,8 @@ impl ChainVisitor for Claimer<'_> {
     }
 
     fn record(&mut self, head: &RecordHead, bytes: &[u8]) -> Result<Step> {
-        if head.kind == RecordKind::CloneRange && head.txg > self.synced {
-            return Err(Error::Unsupported);
+        if !self.share(head, bytes) {
+            return Ok(Step::Stop);
         }
         if let Some(bp) = chain::indirect(head, bytes).filter(|bp| bp.birth() > self.synced) {
             // A pointer to data that never reached the disk: the crash came before the record was acknowledged.
@@ -100,7 +111,7 @@ impl Zil {
     /// Claims the log that `header` leads to, in the first group after import. Nothing has been allocated yet.
     ///
     /// # Errors
-    /// `Unsupported` for a log with records this build cannot replay.
+    /// None yet: what cannot be claimed is the log's end.
     pub(crate) fn claim(&self, header: &ZilHeader, synced: Txg, first: Txg) -> Result<()> {
         if header.claim_txg != Txg::ZERO || header.log.is_hole() {
             return Ok(());
@@ -139,19 +150,4 @@ impl Zil {
         ));
         Ok(())
     }
-}
-
-/// Whether a log has records newer than `synced` that this build cannot replay.
-pub(crate) fn has_unknown_records(storage: &Storage, header: &ZilHeader, objset: u64, synced: Txg) -> bool {
-    struct Look(Txg, bool);
-    impl ChainVisitor for Look {
-        fn record(&mut self, head: &RecordHead, _bytes: &[u8]) -> Result<Step> {
-            self.1 |= head.kind == RecordKind::CloneRange && head.txg > self.0;
-            Ok(if self.1 { Step::Stop } else { Step::On })
-        }
-    }
-    let mut look = Look(synced, false);
-    // The visitor never fails.
-    let _ = chain::walk(storage, header, objset, &mut look);
-    look.1
 }

@@ -34,7 +34,11 @@
 //!    counts the commit drops the whole chain: every record in it is as old as that group.
 //! 7. *A commit of several blocks is all or nothing:* its first block is written last. Half of it could hold data of a
 //!    write whose record is in the other half, and leave a file that never was.
-//! 8. *Nothing is acknowledged once the pool is suspended.*
+//! 8. *Claiming takes a reference to every block that the log would clone, and the log's end gives it back.* Between import
+//!    and replay the file that a block was cloned from may be deleted, its dataset even destroyed: the block would be
+//!    somebody else's when the clone is replayed. The rule is OpenZFS's to the letter (all records of the claimed
+//!    chain, however old), because either may end a log that the other has claimed.
+//! 9. *Nothing is acknowledged once the pool is suspended.*
 //!
 //! # Who does the work
 //!
@@ -71,14 +75,17 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use itx::{Change, Itxs, WriteChange};
-use ondisk::zil::{ZIL_BLOCK_MAX, ZilHeader, ZilHeaderFlags};
-use ondisk::zil_record::Record;
+use ondisk::blkptr::BLKPTR_SIZE;
+use ondisk::zil::{CHAIN_SIZE, ZIL_BLOCK_MAX, ZilHeader, ZilHeaderFlags};
+use ondisk::zil_record::{CLONE_SIZE, Record};
 use ondisk::{BlkPtr, Txg};
 use rt::SpinLock;
 use rt::wait::WaitQueue;
 
 /// Largest log block.
 const MAX_BLOCK: usize = ZIL_BLOCK_MAX as usize;
+/// Most blocks in the record of one clone: it has to fit into a log block.
+pub const CLONE_BLOCKS_MAX: usize = (MAX_BLOCK - CHAIN_SIZE - CLONE_SIZE) / BLKPTR_SIZE;
 /// Recent commits that the size of the next block is guessed from.
 const SIZES: usize = 16;
 

@@ -90,6 +90,8 @@ impl ChainVisitor for Replayer<'_> {
         {
             self.blocks.push(bp);
         }
+        // The references that claiming took; what is replayed takes its own.
+        self.blocks.extend(chain::cloned(head, bytes).unwrap_or_default());
         let is_new = head.seq > self.header.replay_seq && head.txg >= self.header.claim_txg;
         if !is_new || self.report.failed.is_some() {
             return Ok(Step::On);

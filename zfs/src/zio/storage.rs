@@ -3,6 +3,7 @@ use super::batch::{SyncCtx, WriteBatch};
 use super::in_flight::InFlight;
 use super::log::LogPace;
 use crate::arc::ArcCache;
+use crate::brt::Brt;
 use crate::event::EventLog;
 use crate::metaslab::{Allocator, LogIndex, MosStore, RangeTree, SpaceClass, UnflushedLogs};
 use crate::vdev::layout::ASHIFT_MIN;
@@ -79,6 +80,7 @@ pub struct Storage {
     pub(super) events: EventLog,
     pub(super) is_read_only: bool,
     pub(super) allocator: Allocator,
+    pub(super) brt: Brt,
     /// Bytes of reads ahead under way.
     pub(super) prefetching: Arc<AtomicU64>,
     /// Most bytes that a batch of writes, the reads ahead, or one call's reads have under way, each.
@@ -125,6 +127,7 @@ impl Storage {
         Ok(Arc::new(Self {
             in_flight: Arc::new(InFlight::new(vdevs.clone())),
             allocator: Allocator::new(vdevs.get().iter().map(|v| *v.info()), config.nr_allocators),
+            brt: Brt::default(),
             prefetching: Arc::default(),
             io_bytes_max: (config.arc_target >> IO_SHARE_SHIFT).clamp(IO_BYTES_MIN, IO_BYTES_MAX),
             min_alloc: 1 << min_ashift.unwrap_or(ASHIFT_MIN),
@@ -160,6 +163,11 @@ impl Storage {
     /// The cache.
     pub fn arc(&self) -> &Arc<ArcCache> {
         &self.arc
+    }
+
+    /// Blocks that several files share.
+    pub fn brt(&self) -> &Brt {
+        &self.brt
     }
 
     /// The metaslabs.
@@ -246,10 +254,10 @@ impl Storage {
     }
 
     /// Whether the checkpoint refers to a block that is freed in `txg`. What the checkpointed group itself still freed is
-    /// not part of it.
+    /// not part of it. What counts is when the block was written: a clone made since may be the last to give it up.
     pub(super) fn is_checkpointed(&self, bp: &BlkPtr, txg: Txg) -> bool {
         let kept = Txg(self.checkpoint_txg.load(Ordering::Acquire));
-        kept != Txg::ZERO && bp.birth() <= kept && txg > kept
+        kept != Txg::ZERO && bp.phys_birth() <= kept && txg > kept
     }
 
     /// Bytes that a checkpoint keeps and the pool does not use.
@@ -309,7 +317,10 @@ impl Storage {
 
     /// The pool's space.
     pub fn space(&self) -> Space {
-        self.allocator.space()
+        let space = self.allocator.space();
+        // File systems are charged for each reference to a shared block.
+        let usable_by_fs = space.usable_by_fs.saturating_add(self.brt.figures().saved);
+        Space { usable_by_fs, ..space }
     }
 
     /// Size and allocated bytes of a part of the pool's space.

@@ -70,8 +70,8 @@ impl Storage {
         Ok(bp)
     }
 
-    /// Frees a block in this transaction group, a gang block's pieces with it. At once: whether to put it off is the
-    /// caller's decision.
+    /// Frees a block in this transaction group, a gang block's pieces with it, unless others share it: then it loses a
+    /// reference. At once: whether to put it off is the caller's decision.
     ///
     /// # Errors
     /// `Damaged` when the addresses are impossible or the space is free already, `Unsupported` for deduplicated
@@ -82,6 +82,9 @@ impl Storage {
         }
         if bp.is_dedup() && !bp.is_hole() && !bp.is_embedded() {
             return Err(Error::Unsupported);
+        }
+        if self.brt.release(self, bp)? {
+            return Ok(());
         }
         self.arc.forget(bp);
         let is_kept = self.is_checkpointed(bp, ctx.txg);

@@ -8,8 +8,8 @@ use core::any::Any;
 use core::ops::Range;
 use ondisk::ObjectId;
 use vfs::{
-    Attr, Cred, DirEntry, Error, FallocateMode, FileSystem, FileType, Fsync, MapAccess, NewNode, ReadSink,
-    RenameMode, Result, SeekWhat, SetAttr, Vnode, VnodeRef, WriteSource, XattrMode,
+    Attr, CloneMode, Cred, DirEntry, Error, FallocateMode, FileSystem, FileType, Fsync, MapAccess, NewNode,
+    ReadSink, RenameMode, Result, SeekWhat, SetAttr, Vnode, VnodeRef, WriteSource, XattrMode,
 };
 
 /// A vnode of the same file system as a znode.
@@ -132,6 +132,11 @@ impl Vnode for Znode {
 
     fn fallocate(&self, mode: FallocateMode, range: Range<u64>) -> Result<()> {
         self.ended(self.allocate(mode, range))
+    }
+
+    fn clone_range(&self, to: u64, source: &VnodeRef, from: Range<u64>, mode: CloneMode) -> Result<u64> {
+        let source = source.as_any().downcast_ref::<Self>().ok_or(Error::CrossDevice)?;
+        self.ended(self.clone_from(to, source, from, mode))
     }
 
     fn seek(&self, what: SeekWhat, offset: u64) -> Result<u64> {

@@ -14,6 +14,7 @@
 //! | [`dir`], [`rename`] | directory operations |
 //! | [`remove`] | what happens to files without names |
 //! | [`file`] | content |
+//! | [`clone`] | content shared with other files |
 //! | `ctldir` | `.zfs`: snapshots as directories |
 //! | [`quota`] | limits by user, group and project |
 //! | `path` | from an object back to its name |
@@ -36,6 +37,7 @@ extern crate alloc;
 
 pub mod acl;
 pub mod attrs;
+pub mod clone;
 pub mod create;
 mod ctldir;
 pub mod dir;

@@ -8,10 +8,11 @@ use crate::error::IntoVfs;
 use crate::fs::ZplFs;
 use crate::znode::Znode;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
-use ondisk::ObjectId;
 use ondisk::zil::RecordKind;
 use ondisk::zil_record::{NewObjectRecord, Record, RenameKind, mask};
+use ondisk::{BlkPtr, ObjectId};
 use vfs::{FileType, NewNode, RenameMode, Result, SetAttr, TimeSpec};
 use zfs::bugs::{self, Bug};
 use zfs::dmu::{DmuTx, Piece};
@@ -121,6 +122,16 @@ impl Znode {
     pub(crate) fn log_truncate(&self, tx: &DmuTx, offset: u64, length: u64) {
         if self.is_logged() {
             self.fs.log(tx, &Record::Truncate { object: self.id(), offset, length });
+        }
+    }
+
+    /// Blocks shared from elsewhere, by the pointers that were cloned.
+    pub(crate) fn log_clone(&self, tx: &DmuTx, offset: u64, length: u64, pointers: &[BlkPtr]) {
+        if self.is_logged() {
+            let block_size = u64::from(self.dnode.block_size());
+            let pointers: Vec<u8> = pointers.iter().flat_map(BlkPtr::to_bytes).collect();
+            let object = self.id();
+            self.fs.log(tx, &Record::CloneRange { object, offset, length, block_size, pointers: &pointers });
         }
     }
 

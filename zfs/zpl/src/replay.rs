@@ -129,7 +129,9 @@ impl ZplFs {
                 Err(Error::NoData) => Ok(()),
                 result => result,
             },
-            Record::CloneRange { .. } => Err(Error::Unsupported),
+            Record::CloneRange { object, offset, length, block_size, pointers } => {
+                self.of(object)?.replay_clone(offset..offset.saturating_add(length), block_size, pointers)
+            }
         }
     }
 

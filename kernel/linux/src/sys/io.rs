@@ -1,6 +1,6 @@
 //! Reading, writing, seeking, making durable, moving data between files.
-use super::Call;
 use super::args::not_negative;
+use super::{Call, reflink};
 use crate::errno::{Errno, SysResult};
 use crate::fd::{FileObject, FileRef, downcast, pipe::PipeEnd, vnode};
 use crate::kernel::kernel;
@@ -227,6 +227,27 @@ enum Cursor {
     At(u64),
 }
 
+impl Cursor {
+    /// Where it stands.
+    fn place(&self, file: &File) -> u64 {
+        match self {
+            Self::File => file.offset(),
+            Self::At(at) => *at,
+        }
+    }
+
+    /// Moves it on by `n` bytes that were moved without it.
+    fn advance(&mut self, file: &File, n: u64) -> SysResult<()> {
+        match self {
+            Self::File => {
+                file.seek(Whence::Current, n.cast_signed())?;
+            }
+            Self::At(at) => *at += n,
+        }
+        Ok(())
+    }
+}
+
 /// Reads up to `out.len()` bytes.
 fn take(task: &Task, file: &FileRef, cursor: &mut Cursor, out: &mut [u8]) -> SysResult {
     let mut sink = SliceSink::new(out);
@@ -354,7 +375,15 @@ pub fn copy_file_range(c: &mut Call<'_>) -> SysResult {
     }
     let (mut from_at, mut to_at) = (cursor_of(c.a1())?, cursor_of(c.a3())?);
     let len = (c.a4() as usize).min(user::IO_MAX);
-    let n = transfer(c.task, (&from, &mut from_at), (&to, &mut to_at), len)?;
+    let places = (from_at.place(from_file), to_at.place(to_file));
+    let n = match reflink::share(from_file, to_file, places, len as u64)? {
+        Some(n) => {
+            from_at.advance(from_file, n)?;
+            to_at.advance(to_file, n)?;
+            n as usize
+        }
+        None => transfer(c.task, (&from, &mut from_at), (&to, &mut to_at), len)?,
+    };
     store_cursor(c.a1(), &from_at)?;
     store_cursor(c.a3(), &to_at)?;
     Ok(n)

@@ -5,6 +5,7 @@
 //! | [`table`] | which number is which function |
 //! | [`args`] | flags and small structures that calls share |
 //! | [`io`] | reading, writing, seeking, moving data between files |
+//! | [`reflink`] | sharing blocks between files |
 //! | [`open`] | opening, closing, descriptors, fcntl, ioctl |
 //! | [`locks`] | flock and record locks |
 //! | [`stat`] | attributes of files and file systems |
@@ -31,6 +32,7 @@ pub mod names;
 pub mod open;
 pub mod poll;
 pub mod process;
+pub mod reflink;
 pub mod signal;
 pub mod stat;
 pub mod table;

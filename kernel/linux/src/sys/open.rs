@@ -1,6 +1,6 @@
 //! Opening, closing, descriptors, fcntl, ioctl.
 use super::args::{OPEN_KNOWN, open_flags, raw_open_flags};
-use super::{Call, locks};
+use super::{Call, locks, reflink};
 use crate::errno::{Errno, SysResult};
 use crate::fd::vnode::VnodeFile;
 use crate::fd::{FileRef, downcast, event::EventFd, pipe};
@@ -303,6 +303,8 @@ pub fn ioctl(c: &mut Call<'_>) -> SysResult {
         ioctl::FIOCLEX => c.task.fds.set_closes_on_exec(c.fd(), true).map(|()| 0),
         ioctl::FIONCLEX => c.task.fds.set_closes_on_exec(c.fd(), false).map(|()| 0),
         ioctl::FIOASYNC => Ok(0),
+        ioctl::FICLONE => reflink::whole(c.task, &file, arg),
+        ioctl::FICLONERANGE => reflink::range(c.task, &file, arg),
         _ => file.ioctl(c.task, request, arg),
     }
 }

@@ -58,6 +58,7 @@ fn samples() -> Vec<Record<'static>> {
         },
         Record::SetSaXattr { object: 77, name: b"user.a", value: Some(b"value") },
         Record::SetSaXattr { object: 77, name: b"user.a", value: None },
+        Record::CloneRange { object: 77, offset: 4096, length: 8192, block_size: 4096, pointers: &[7; 256] },
     ]
 }
 
@@ -71,6 +72,7 @@ fn foreign(bytes: &[u8]) -> Vec<u8> {
         RecordKind::Write => WRITE_SIZE,
         RecordKind::Truncate => TRUNCATE_SIZE,
         RecordKind::SetAttr => SETATTR_SIZE,
+        RecordKind::CloneRange => bytes.len(),
         _ => 48,
     };
     let mut out = bytes.to_vec();

@@ -245,6 +245,8 @@ impl Objset {
 /// Writes changed data blocks; each comes with the index of its object.
 fn write_data(objects: &mut [ObjectSync<'_>], blocks: Vec<(usize, Arc<Dbuf>)>) -> Result<()> {
     let Some(first) = objects.first() else { return Ok(()) };
+    let is_clone = |dbuf: &Dbuf| dbuf.state.lock().clone_of(first.ctx.txg).is_some();
+    let (clones, blocks): (Vec<_>, Vec<_>) = blocks.into_iter().partition(|(_, dbuf)| is_clone(dbuf));
     let (storage, txgs, txg) = (first.dnode.storage.clone(), first.objset.txgs().clone(), first.ctx.txg);
     let facts: Vec<(WritePolicy, Arc<Dnode>)> =
         objects.iter().map(|o| (o.policy(0, 1), o.dnode.clone())).collect();
@@ -273,7 +275,8 @@ fn write_data(objects: &mut [ObjectSync<'_>], blocks: Vec<(usize, Arc<Dbuf>)>) -
     });
     pipeline::run(&storage, txgs.workers(), jobs, |(index, dbuf), data, prepared| {
         objects[index].write_data(&dbuf, data, prepared)
-    })
+    })?;
+    clones.into_iter().try_for_each(|(index, dbuf)| objects[index].write_clone(&dbuf))
 }
 
 /// Blocks in more pieces than this are joined when they are written: copying on write leaves them in pieces, and each

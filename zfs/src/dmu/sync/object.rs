@@ -3,6 +3,7 @@
 //! Order: frees, growth, data blocks, spill, indirect blocks from the bottom up, the dnode. Pointers are published in
 //! memory as soon as their block is issued, see the epoch of [`Dnode`].
 use super::policy::{ObjectPolicy, Policies};
+use crate::dmu::clone::CLONE_DIRTY;
 use crate::dmu::dbuf::{Content, Dbuf};
 use crate::dmu::dnode::{Dnode, Open, Spill};
 use crate::dmu::lookup::entry;
@@ -191,8 +192,10 @@ impl<'a> ObjectSync<'a> {
     /// Accounts for a pointer that takes another's place.
     pub(super) fn account(&mut self, old: &BlkPtr, new: &BlkPtr) -> Result<()> {
         let is_block = |bp: &BlkPtr| !bp.is_hole() && !bp.is_embedded();
-        // Rewritten in place: still the same block.
-        if is_block(old) && is_block(new) && old.dva(0) == new.dva(0) {
+        // Rewritten in place: still the same block. A clone of what is there already is one more reference, and the old one
+        // goes.
+        let is_same = |old: &BlkPtr, new: &BlkPtr| old.dva(0) == new.dva(0) && old.birth() == new.birth();
+        if is_block(old) && is_block(new) && is_same(old, new) {
             return Ok(());
         }
         self.used += new.asize() as i64 - old.asize() as i64;
@@ -214,6 +217,27 @@ impl<'a> ObjectSync<'a> {
         let mut state = dbuf.state.lock();
         if state.forget(self.ctx.txg) {
             self.dnode.settle(dbuf, &mut state, &bp, data);
+        }
+        self.dnode.discard_if_empty(dbuf, state);
+        Ok(())
+    }
+
+    /// Stores the pointer of a cloned block. It came into being in this group, wherever and whenever its content was
+    /// written: snapshots and streams go by that.
+    pub(super) fn write_clone(&mut self, dbuf: &Arc<Dbuf>) -> Result<()> {
+        let txg = self.ctx.txg;
+        // None: the block stands on the list twice.
+        let Some(clone) = dbuf.state.lock().clone_of(txg) else { return Ok(()) };
+        let mut bp = clone;
+        bp.set_birth(txg, clone.phys_birth());
+        let old = self.dnode.pointer(0, dbuf.blkid())?;
+        self.account(&old, &bp)?;
+        self.set_pointer(0, dbuf.blkid(), &bp)?;
+        self.publish();
+        self.objset.txgs().sub_dirty(txg, CLONE_DIRTY);
+        let mut state = dbuf.state.lock();
+        if state.forget(txg) && bp.is_embedded() {
+            state.content = Content::Absent;
         }
         self.dnode.discard_if_empty(dbuf, state);
         Ok(())

@@ -1,5 +1,6 @@
 //! The file system on real pools in memory.
 mod basic;
+mod clones;
 mod generic;
 mod log;
 mod log_modes;

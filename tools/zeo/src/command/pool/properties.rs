@@ -46,6 +46,10 @@ pub fn get(name: &str, mode: Mode) -> Result<()> {
     add("allocated", space.allocated.to_string(), "-");
     add("free", space.free.to_string(), "-");
     add("freeing", space.freeing.to_string(), "-");
+    let clones = image.spa().storage().brt().figures();
+    add("bcloneused", clones.used.to_string(), "-");
+    add("bclonesaved", clones.saved.to_string(), "-");
+    add("bcloneratio", format!("{}.{:02}x", clones.ratio() / 100, clones.ratio() % 100), "-");
     add("bootfs", facts.bootfs.unwrap_or_else(|| "-".into()), "local");
     add("comment", facts.comment.unwrap_or_else(|| "-".into()), "local");
     for property in PoolNumber::ALL {
