@@ -4,12 +4,12 @@ use blockdev_host::MemDisk;
 use ondisk::{DmuType, ObjectId};
 use rt_std as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use zfs::dmu::{DmuTx, NewObject, Objset, TxSpace};
 use zfs::event::Event;
 use zfs::scan::ScanFunc;
-use zfs::spa::{ImportOptions, PoolSpec, Purpose, Spa, TopKind, TopSpec, VdevSpec};
+use zfs::spa::{ImportOptions, PoolNumber, PoolSpec, Purpose, Spa, TopKind, TopSpec, VdevSpec};
 use zfs::vdev::VdevState;
 
 const DISK: u64 = 64 << 20;
@@ -291,7 +291,7 @@ fn a_device_taken_offline_is_brought_up_to_date() {
     pool.reopen_without(&[]);
     assert_eq!(pool.state(2), VdevState::Offline, "it stays so");
     let second = pool.write(2);
-    pool.spa.online(guid).unwrap();
+    pool.spa.online(guid, false).unwrap();
     pool.resilver();
     pool.reopen_without(&[0]);
     pool.assert_holds(first, 1);
@@ -349,7 +349,7 @@ fn spares_stand_in_and_go_back() {
     pool.assert_clean();
     fails.store(false, Ordering::Relaxed);
     let original = pool.spa.vdevs()[0].children[1].children[0].guid;
-    pool.spa.online(original).unwrap();
+    pool.spa.online(original, false).unwrap();
     pool.resilver();
     pool.spa.sync().unwrap();
     assert_eq!(pool.spa.vdevs()[0].children[1].kind, "disk", "{:#?}", pool.spa.vdevs());
@@ -402,4 +402,245 @@ fn an_import_writes_its_uberblock_to_every_leaf_before_anything_else() {
     pool.assert_holds(first, 1);
     pool.assert_clean();
     pool.spa.export().unwrap();
+}
+
+impl Pool {
+    fn size(&self) -> u64 {
+        self.spa.space().unwrap().size
+    }
+
+    /// Writes objects until there are `bytes` more than the pool had room for; all must be read back.
+    fn fill(&self, bytes: u64) -> Vec<(ObjectId, u64)> {
+        (0..bytes / (3 << 20)).map(|seed| (self.write(100 + seed), 100 + seed)).collect()
+    }
+
+    /// Exports, gives its disks another size, imports.
+    fn grow_disks(&mut self, which: &[usize], capacity: u64) {
+        self.spa.export().unwrap();
+        for nr in which {
+            self.disks[*nr] = Arc::new(self.disks[*nr].grown(capacity));
+        }
+        let devices: Vec<_> = self.disks.iter().map(|disk| disk.clone() as Arc<dyn BlockDevice>).collect();
+        self.spa = Spa::import(&devices, &ImportOptions::default()).unwrap();
+    }
+}
+
+#[test]
+fn pools_grow_with_their_devices() {
+    for (kind, width) in [(TopKind::Disk, 1), (MIRROR, 2), (TopKind::RaidZ { nparity: 1 }, 3)] {
+        let mut pool = Pool::create(kind, width);
+        let first = pool.write(1);
+        let before = pool.size();
+        // All but one, where there are several: nothing can be gained.
+        let all: Vec<usize> = (0..width).collect();
+        let guid = leaf_guids(&pool.spa)[0];
+        if width > 1 {
+            pool.grow_disks(&all[1..], 4 * DISK);
+            pool.spa.online(guid, true).unwrap();
+            assert_eq!(pool.size(), before, "{kind:?}");
+        }
+        pool.grow_disks(&all, 4 * DISK);
+        assert_eq!(pool.size(), before, "{kind:?}: not without being asked");
+        pool.spa.online(guid, true).unwrap();
+        assert!(pool.size() > 3 * before, "{kind:?}: {} of {before}", pool.size());
+        let more = pool.fill(before);
+        pool.assert_clean();
+        pool.reopen_without(&[]);
+        pool.assert_holds(first, 1);
+        more.iter().for_each(|(object, seed)| pool.assert_holds(*object, *seed));
+        // From now on by itself, when it is opened.
+        let before = pool.size();
+        pool.spa.set_pool_number(PoolNumber::AutoExpand, 1).unwrap();
+        pool.grow_disks(&all, 8 * DISK);
+        assert!(pool.size() > 2 * before - (32 << 20), "{kind:?}: {} of {before}", pool.size());
+        pool.write(2);
+        pool.assert_clean();
+        pool.reopen_without(&[]);
+        pool.assert_holds(first, 1);
+        pool.assert_clean();
+    }
+}
+
+#[test]
+fn a_mirror_grows_when_its_last_small_device_has_left() {
+    let mut pool = Pool::create(MIRROR, 2);
+    let first = pool.write(1);
+    let before = pool.size();
+    pool.spa.set_pool_number(PoolNumber::AutoExpand, 1).unwrap();
+    for old in leaf_guids(&pool.spa) {
+        assert_eq!(pool.size(), before);
+        let disk = Arc::new(MemDisk::new(4 * DISK));
+        pool.disks.push(disk.clone());
+        pool.spa.replace(old, &device(&disk, pool.disks.len() - 1)).unwrap();
+        pool.resilver();
+    }
+    assert!(pool.size() > 3 * before);
+    let more = pool.fill(before);
+    pool.assert_clean();
+    pool.reopen_without(&[0, 1]);
+    pool.assert_holds(first, 1);
+    more.iter().for_each(|(object, seed)| pool.assert_holds(*object, *seed));
+    pool.assert_clean();
+}
+
+impl Pool {
+    /// Writes of a disk beyond its labels fail from now on, as many as there are left to fail.
+    fn fail_data_writes(&self, nr: usize, times: u64) {
+        let left = AtomicU64::new(times);
+        self.disks[nr].set_hook(Some(Arc::new(move |op: &Op| match op {
+            Op::Write { offset, .. } if (4 << 20..DISK - (1 << 20)).contains(offset) => {
+                let fails = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
+                fails.is_ok().then_some(DiskError::Io)
+            }
+            _ => None,
+        })));
+    }
+
+    /// Lets groups be written until a device is in that state.
+    fn await_state(&self, nr: usize, wanted: VdevState) {
+        for _ in 0..1000 {
+            if self.state(nr) == wanted {
+                return;
+            }
+            self.spa.log_history("waiting").unwrap();
+        }
+        panic!("device {nr} is {:?} and not {wanted:?}", self.state(nr));
+    }
+}
+
+#[test]
+fn a_device_that_passes_its_probe_stays() {
+    for (kind, width) in [(MIRROR, 2), (TopKind::RaidZ { nparity: 1 }, 4)] {
+        let mut pool = Pool::create(kind, width);
+        let first = pool.write(1);
+        // Each is tried twice.
+        pool.fail_data_writes(1, 6);
+        let second = pool.write(2);
+        pool.await_state(1, VdevState::Degraded);
+        pool.resilver();
+        pool.assert_clean();
+        pool.reopen_without(&[0]);
+        pool.assert_holds(first, 1);
+        pool.assert_holds(second, 2);
+    }
+}
+
+#[test]
+fn a_device_that_goes_on_failing_is_given_up_for_good() {
+    let mut pool = Pool::create(MIRROR, 2);
+    pool.fail_data_writes(1, u64::MAX);
+    let first = pool.write(1);
+    pool.await_state(1, VdevState::Faulted);
+    pool.disks[1].set_hook(None);
+    pool.spa.look_for_devices();
+    let second = pool.write(2);
+    assert_eq!(pool.state(1), VdevState::Faulted);
+    pool.spa.clear(None).unwrap();
+    pool.resilver();
+    pool.assert_clean();
+    pool.reopen_without(&[0]);
+    pool.assert_holds(first, 1);
+    pool.assert_holds(second, 2);
+}
+
+#[test]
+fn a_device_that_comes_back_is_taken_back() {
+    for error in [DiskError::Io, DiskError::Gone] {
+        let mut pool = Pool::create(TopKind::RaidZ { nparity: 1 }, 3);
+        let first = pool.write(1);
+        let fails = pool.fail_writes(2, error);
+        let second = pool.write(2);
+        pool.await_state(2, if error == DiskError::Gone { VdevState::Removed } else { VdevState::Faulted });
+        let third = pool.write(3);
+        fails.store(false, Ordering::Relaxed);
+        pool.spa.look_for_devices();
+        pool.await_state(2, VdevState::Online);
+        pool.resilver();
+        pool.assert_clean();
+        pool.reopen_without(&[0]);
+        for (object, seed) in [(first, 1), (second, 2), (third, 3)] {
+            pool.assert_holds(object, seed);
+        }
+    }
+}
+
+#[test]
+fn another_device_in_its_place_is_not_taken() {
+    let pool = Pool::create(MIRROR, 2);
+    let fails = pool.fail_writes(1, DiskError::Gone);
+    let first = pool.write(1);
+    pool.await_state(1, VdevState::Removed);
+    pool.disks[1].rot(0, &vec![0; DISK as usize]);
+    fails.store(false, Ordering::Relaxed);
+    for _ in 0..5 {
+        pool.spa.look_for_devices();
+        pool.spa.log_history("looking").unwrap();
+    }
+    assert_eq!(pool.state(1), VdevState::Removed);
+    pool.assert_holds(first, 1);
+    pool.assert_clean();
+}
+
+#[test]
+fn a_pool_of_mirrors_is_split() {
+    let mut pool = Pool::create(MIRROR, 2);
+    let tops = [
+        pool.top(MIRROR, Purpose::Data, 3),
+        pool.top(MIRROR, Purpose::Special, 2),
+        pool.top(TopKind::Disk, Purpose::Log, 1),
+        pool.top(TopKind::Disk, Purpose::Spare, 1),
+    ];
+    pool.spa.add(&tops, None).unwrap();
+    let first = pool.write(1);
+    pool.spa.snapshot(&["tank@s"], false, &[]).unwrap();
+    let second = pool.write(2);
+    let guid = |nr: usize| leaf_guids(&pool.spa)[nr];
+    // Disks 0 and 1, 2 to 4, 5 and 6.
+    assert_eq!(pool.spa.split_sides(&[]).unwrap(), [guid(1), guid(4), guid(6)]);
+    assert_eq!(pool.spa.split_sides(&[guid(0), guid(3)]).unwrap(), [guid(0), guid(3), guid(6)]);
+    assert_eq!(pool.spa.split_sides(&[guid(2), guid(3)]), Err(zfs::Error::Invalid));
+    assert_eq!(pool.spa.split_sides(&[guid(7)]), Err(zfs::Error::NotFound), "the log");
+    assert_eq!(pool.spa.split("tank", &[]).map(drop), Err(zfs::Error::Invalid));
+    let new = pool.spa.split("other", &[guid(0), guid(3)]).unwrap();
+    assert_eq!(kinds(&pool.spa), ["disk0", "mirror2", "disk0", "disk0"]);
+    assert_eq!(kinds(&new), ["disk0", "disk0", "disk0", "hole0"]);
+    assert_eq!((new.vdev_tree().spares.len(), pool.spa.vdev_tree().spares.len()), (0, 1));
+    // Each goes its own way.
+    let other = Pool { disks: Vec::new(), spa: new };
+    for (pool, name) in [(&pool, "tank"), (&other, "other")] {
+        let dataset = pool.spa.open_dataset(name).unwrap();
+        for (object, seed) in [(first, 1), (second, 2)] {
+            let read = dataset.objset().hold(object).unwrap().read_vec(0, 3 << 20).unwrap();
+            assert!(read == content(seed), "{name}");
+        }
+        let tx = DmuTx::begin(&dataset.objset(), TxSpace::write(4 << 20)).unwrap();
+        let object = dataset.objset().hold(second).unwrap();
+        object.write_slice(&tx, 0, &content(name.len() as u64)).unwrap();
+        drop(tx);
+        drop(dataset);
+        pool.spa.sync().unwrap();
+        pool.assert_clean();
+    }
+    other.spa.export().unwrap();
+    pool.reopen_without(&[0, 3, 6]);
+    let devices: Vec<_> = pool.disks.iter().map(|disk| disk.clone() as Arc<dyn BlockDevice>).collect();
+    let options =
+        ImportOptions { pool: zfs::spa::PoolName::Name("other".into()), ..ImportOptions::default() };
+    let other = Spa::import(&devices, &options).unwrap();
+    assert!(other.open_dataset("other@s").is_ok());
+    let report = other.verify(&mut |_| {}).unwrap();
+    assert!(report.is_clean(), "{:#?}", report.findings);
+    other.export().unwrap();
+    pool.assert_clean();
+    pool.spa.export().unwrap();
+}
+
+#[test]
+fn what_is_no_mirror_or_not_whole_is_not_split() {
+    let pool = Pool::create(TopKind::RaidZ { nparity: 1 }, 3);
+    assert_eq!(pool.spa.split("other", &[]).map(drop), Err(zfs::Error::Invalid));
+    let mut pool = Pool::create(MIRROR, 2);
+    pool.reopen_without(&[0]);
+    assert_eq!(pool.spa.split("other", &[]).map(drop), Err(zfs::Error::Busy), "nothing would be left");
+    assert_eq!(pool.spa.split("a/b", &[]).map(drop), Err(zfs::Error::Invalid));
 }

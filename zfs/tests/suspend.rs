@@ -122,3 +122,28 @@ fn a_suspended_pool_can_be_closed() {
     wait_suspended(&spa);
     assert_eq!(spa.export(), Err(Error::Suspended));
 }
+
+#[test]
+fn a_pool_that_is_to_panic_ends_its_sync_thread() {
+    let (disk, spa) = pool(Some(FailMode::Panic));
+    write(&spa);
+    break_writes(&disk, 0);
+    // On a host the thread ends; in the guest the machine does.
+    assert_eq!(spa.sync(), Err(Error::Suspended));
+    assert_eq!(spa.clear(None), Err(Error::Suspended));
+    assert_eq!(spa.export(), Err(Error::Suspended));
+}
+
+#[test]
+fn a_patient_pool_that_is_closed_answers_its_users() {
+    let (disk, spa) = pool(Some(FailMode::Wait));
+    write(&spa);
+    break_writes(&disk, 0);
+    let user = {
+        let spa = spa.clone();
+        std::thread::spawn(move || spa.txgs().sync_all())
+    };
+    wait_suspended(&spa);
+    spa.abandon();
+    assert_eq!(user.join().unwrap(), Err(Error::Suspended));
+}

@@ -149,6 +149,14 @@ impl MemDisk {
         Self { state: Mutex::new(state), ..Self::with(self.capacity, self.block_size, self.write_cache) }
     }
 
+    /// A second, larger disk with the content a reader sees now, and zeroes after it.
+    pub fn grown(&self, capacity: u64) -> Self {
+        let copy = self.snapshot();
+        let state = State { current: copy.lock().current.clone(), ..State::default() };
+        let state = State { medium: state.current.clone(), ..state };
+        Self { state: Mutex::new(state), ..Self::with(capacity, self.block_size, self.write_cache) }
+    }
+
     /// A second disk with the content this one would have after a power cut now. This one goes on.
     pub fn after_crash(&self, crash: Crash) -> Self {
         let state = self.lock();

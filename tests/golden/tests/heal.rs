@@ -73,7 +73,7 @@ fn a_stale_side_is_brought_up_to_date() {
     let opened = Opened::writable(&devices(&disks)).unwrap();
     assert_eq!(opened.spa.properties().unwrap().read_only_reason, None);
     let stale = opened.spa.vdev_tree().children[0].children[1].guid;
-    opened.spa.online(stale).unwrap();
+    opened.spa.online(stale, false).unwrap();
     let status = wait(&opened);
     assert_eq!((status.func, status.state, status.errors), (ScanFunc::Resilver, ScanState::Finished, 0));
     assert!(status.processed > 100 << 10, "{status:?}");

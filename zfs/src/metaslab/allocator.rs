@@ -108,6 +108,15 @@ impl Allocator {
         Ok(())
     }
 
+    /// Takes in what a vdev has grown by: all of it is free. For the sync thread.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such vdev; `Busy` when it has grown too often since it was opened.
+    pub(crate) fn grow_group(&self, info: &TopInfo) -> Result<()> {
+        let group = self.group(info.id).ok_or(Error::NotFound)?;
+        group.grow(usize::try_from(info.nr_metaslabs()).map_err(|_| Error::TooLarge)?)
+    }
+
     /// Whether nothing is allocated on a vdev, and nothing freed waits there.
     pub(crate) fn is_empty(&self, id: u32) -> bool {
         let is_waiting = self.waiting.lock().iter().any(|(vdev, _)| *vdev == id);
@@ -330,12 +339,8 @@ fn share_of(part: u64, whole: u64) -> i64 {
 /// A vdev without space maps: everything is free.
 pub(super) fn load_empty(group: &Group) -> Result<()> {
     for (id, metaslab) in group.metaslabs.iter().enumerate() {
-        let mut all = super::RangeTree::with_sizes();
-        all.add(metaslab.extent.start, metaslab.extent.size)?;
-        let mut state = metaslab.state.lock();
-        state.load(all)?;
-        let weight = state.weight();
-        drop(state);
+        metaslab.set_all_free()?;
+        let weight = metaslab.state.lock().weight();
         Allocator::loaded(group, id as u32, weight);
     }
     group.choose_embedded_log();

@@ -2,8 +2,10 @@
 //!
 //! Invariant: the metaslab kept for intent logs is in no order of preference, so nothing else is put into it. It is
 //! chosen when the vdev is loaded and only in memory; what lies in it already stays there.
+use super::list::Metaslabs;
 use super::metaslab::{MapObject, Metaslab, Weight};
 use super::pool::SpaceClass;
+use crate::Result;
 use crate::vdev::{AllocClass, TopInfo};
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -32,7 +34,7 @@ const NONE: u32 = u32::MAX;
 #[derive(Debug)]
 pub(crate) struct Group {
     pub info: TopInfo,
-    pub metaslabs: Vec<Metaslab>,
+    pub metaslabs: Metaslabs,
     /// MOS object with the numbers of the space maps, 0 when there is none yet.
     pub array: AtomicU64,
     /// MOS object with the groups from which logs matter to each metaslab, 0 when there is none yet.
@@ -85,7 +87,7 @@ impl Group {
         };
         Self {
             info,
-            metaslabs,
+            metaslabs: Metaslabs::new(metaslabs),
             array: AtomicU64::new(info.metaslab_array.0),
             unflushed_array: AtomicU64::new(0),
             top_zap: AtomicU64::new(info.top_zap.0),
@@ -98,6 +100,37 @@ impl Group {
             is_excluded: AtomicBool::new(info.is_excluded),
             bias: AtomicI64::new(0),
         }
+    }
+
+    /// Takes in what the vdev has grown by, up to `nr` metaslabs in all. For the sync thread.
+    ///
+    /// # Errors
+    /// `Busy` when it has grown too often since it was opened.
+    pub(super) fn grow(&self, nr: usize) -> Result<()> {
+        let size = 1u64 << self.info.metaslab_shift.min(63);
+        let before = self.metaslabs.len();
+        let make = |id: usize| {
+            let metaslab = Metaslab::new(id as u64 * size, size, self.info.ashift);
+            metaslab.set_all_free().map(|()| metaslab)
+        };
+        let more = (before..nr).map(make).collect::<Result<Vec<_>>>()?;
+        if more.is_empty() {
+            return Ok(());
+        }
+        {
+            let mut order = self.order.lock();
+            order.weights.resize(nr, Weight::default());
+            order.holders.resize(nr, 0);
+        }
+        self.metaslabs.extend(more)?;
+        if self.embedded_log().is_none() {
+            self.choose_embedded_log();
+        }
+        for id in before..nr {
+            let weight = self.metaslabs[id].state.lock().weight();
+            self.set_weight(id as u32, weight);
+        }
+        Ok(())
     }
 
     pub(crate) fn size(&self) -> u64 {

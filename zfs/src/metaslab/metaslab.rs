@@ -107,6 +107,16 @@ impl Metaslab {
         Self { extent: Extent { start, size, shift }, state: Mutex::new(state) }
     }
 
+    /// A new one: nothing is allocated in it.
+    ///
+    /// # Errors
+    /// `Damaged` when it was loaded before.
+    pub(crate) fn set_all_free(&self) -> Result<()> {
+        let mut all = RangeTree::with_sizes();
+        all.add(self.extent.start, self.extent.size)?;
+        self.state.lock().load(all)
+    }
+
     /// Whether the whole range lies in this metaslab.
     pub(crate) fn holds(&self, offset: u64, len: u64) -> bool {
         let is_aligned = (offset | len) & ((1 << self.extent.shift) - 1) == 0;

@@ -12,6 +12,7 @@
 mod allocator;
 mod checkpoint;
 mod group;
+mod list;
 mod load;
 mod log;
 mod log_write;

@@ -74,7 +74,7 @@ impl Allocator {
     /// Space maps that have a histogram: the feature's reference count.
     pub(crate) fn nr_histograms(&self) -> u64 {
         let groups = self.groups();
-        let metaslabs = groups.iter().flat_map(|g| &g.metaslabs);
+        let metaslabs = groups.iter().flat_map(|g| g.metaslabs.iter());
         metaslabs.filter(|m| m.state.lock().map.has_histogram).count() as u64
     }
 }

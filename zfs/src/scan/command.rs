@@ -85,7 +85,12 @@ impl Spa {
         }
         let command = format!("zpool scrub {}", self.mos().pool_name());
         self.run_task(When::AfterDatasets, move |spa, _, tx| {
-            if is_paused {
+            let phys = spa.scan().state.lock().phys;
+            if phys.state == ScanState::Scanning && !(is_paused && phys.is_paused()) {
+                // A resilver has begun meanwhile.
+                return Ok(());
+            }
+            if is_paused && phys.is_paused() {
                 pause(spa, false);
                 sync::store(spa.mos(), tx)?;
             } else {
@@ -126,6 +131,9 @@ impl Spa {
         }
         let command = format!("zpool scrub -p {}", self.mos().pool_name());
         self.run_task(When::AfterDatasets, move |spa, _, tx| {
+            if !is_scrubbing(spa) {
+                return Ok(());
+            }
             pause(spa, true);
             sync::store(spa.mos(), tx)?;
             spa.note(tx, &command)
@@ -144,6 +152,9 @@ impl Spa {
         }
         let command = format!("zpool scrub -s {}", self.mos().pool_name());
         self.run_task(When::AfterDatasets, move |spa, ctx, tx| {
+            if !is_scrubbing(spa) {
+                return Ok(());
+            }
             sync::end(spa, ctx, tx, false)?;
             spa.note(tx, &command)
         })
@@ -174,6 +185,12 @@ impl Spa {
             }
         }
     }
+}
+
+/// In the sync thread: it is still a scrub that is under way; a resilver may have taken its place.
+fn is_scrubbing(spa: &Spa) -> bool {
+    let phys = spa.scan().state.lock().phys;
+    phys.state == ScanState::Scanning && phys.func == ScanFunc::Scrub
 }
 
 /// In the sync thread: stops the walk, or lets it go on.

@@ -36,6 +36,9 @@ mod step;
 mod sync;
 mod walk;
 
+#[cfg(test)]
+mod tests;
+
 pub use command::ScanStatus;
 pub use errlog::LostBlock;
 pub use ondisk::scan::{ScanFunc, ScanState};

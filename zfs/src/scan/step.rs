@@ -56,7 +56,8 @@ enum Task<'a> {
     Walk(Box<View<'a>>),
     /// Only the state moved on.
     Moved,
-    End,
+    /// Nothing is left of the scan that had this generation.
+    End(u64),
 }
 
 impl Stepper {
@@ -71,9 +72,7 @@ impl Stepper {
     /// `Suspended`; what reading the MOS gives.
     pub(super) fn step(&mut self, spa: &Arc<Spa>) -> Result<()> {
         match choose(spa)? {
-            Task::End => {
-                spa.run_task(When::AfterDatasets, |spa, ctx, tx| sync::end(spa, ctx, tx, true))?;
-            }
+            Task::End(generation) => end(spa, generation)?,
             Task::Moved => {}
             Task::Walk(view) => self.walk(spa, *view)?,
         }
@@ -169,7 +168,7 @@ fn choose(spa: &Arc<Spa>) -> Result<Task<'_>> {
     }
     let mut queued = None;
     if guard.phys.bookmark.objset == OBJSET_DONE {
-        let Some((_, after)) = guard.next_dataset() else { return Ok(Task::End) };
+        let Some((_, after)) = guard.next_dataset() else { return Ok(Task::End(guard.generation)) };
         guard.is_dirty = true;
         queued = Some(after);
     }
@@ -195,6 +194,17 @@ fn choose(spa: &Arc<Spa>) -> Result<Task<'_>> {
     drop(guard);
     let hold = scan.holds.take(uberblock.txg);
     Ok(Task::Walk(Box::new(View { hold, root: target.phys.bp, target: Some(target), state })))
+}
+
+/// Ends the scan that has this generation. Between the look that found nothing left and the group that says so another may
+/// have begun in its place: ended in its stead, a resilver would have brought back what nobody has read.
+pub(super) fn end(spa: &Arc<Spa>, generation: u64) -> Result<()> {
+    spa.run_task(When::AfterDatasets, move |spa, ctx, tx| {
+        if spa.scan().state.lock().generation != generation {
+            return Ok(());
+        }
+        sync::end(spa, ctx, tx, true)
+    })
 }
 
 /// Bytes and blocks of a step.

@@ -19,13 +19,13 @@ use super::{DeferredFrees, LabelSummary, Spa, State, features, space_maps};
 use super::{bias, checkpoint, config, dtl};
 use crate::brt;
 use crate::bugs::{self, Bug};
-use crate::dmu::{Objset, ObjsetConfig, ObjsetProperties};
+use crate::dmu::{DmuTx, Objset, ObjsetConfig, ObjsetProperties};
 use crate::dsl::{bpobj, dir, freeing, names as dsl_names};
 use crate::event::{Event, EventLog};
 use crate::txg::{TxgConfig, Txgs};
 use crate::vdev::{Leaf, Priority, VdevKind, VdevSpec};
 use crate::zil::chain;
-use crate::zio::{Storage, StorageConfig};
+use crate::zio::{Storage, StorageConfig, SyncCtx};
 use crate::{Error, Result};
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -105,6 +105,10 @@ impl Spa {
             choice.uberblock = checkpoint::read(&mos)?.ok_or(Error::NotFound)?;
         }
         let trusted = read_trusted_config(&found, &choice.uberblock, &events)?;
+        if config::guid_sum(&trusted)? != choice.uberblock.guid_sum {
+            log::error!("zfs: the vdevs of the configuration are not those of the uberblock");
+            return Err(Error::MissingVdev);
+        }
         let spa = open(&found, trusted, &choice, options, events)?;
         spa.load_spares(&spares_of(&found))?;
         if spa.state.lock().read_only_reason.is_none() {
@@ -124,6 +128,7 @@ impl Spa {
                 spa.stop();
             }
             started?;
+            spa.expand_at_import()?;
             if is_discarding {
                 spa.finish_discarding()?;
             }
@@ -197,6 +202,41 @@ impl Spa {
         drop(hold);
         self.txgs.wait_synced(txg)
     }
+}
+
+/// Opens a pool by a configuration that is not that of its devices: they were those of the pool `options` names, and are now
+/// one of their own. Its first group runs `first`, and writes its labels.
+///
+/// # Errors
+/// As [`Spa::import`]; `ReadOnly` when it could not be written.
+pub(super) fn assemble(
+    devices: &[Arc<dyn BlockDevice>],
+    config: NvList,
+    options: &ImportOptions,
+    first: impl FnOnce(&Arc<Spa>, &SyncCtx, &DmuTx) -> Result<()> + Send + 'static,
+) -> Result<Arc<Spa>> {
+    let mut found = find(devices, &options.pool)?;
+    let choice = choose_uberblock(&found, options)?;
+    if let Some(name) = config.get("name") {
+        found.config.set("name", name.clone());
+    }
+    let spa = open(&found, config, &choice, options, options.events.clone())?;
+    if spa.state.lock().read_only_reason.is_some() {
+        return Err(Error::ReadOnly);
+    }
+    spa.storage.load_metaslabs(&spa.mos, &space_maps::log_index(&spa.mos, &spa.storage)?)?;
+    spa.claim_logs()?;
+    spa.start();
+    let started = crate::scan::load(&spa).and_then(|()| super::numbers::load(&spa)).and_then(|()| {
+        spa.set_pool_state(PoolState::Active);
+        spa.run_task(super::When::AfterDatasets, first)
+    });
+    if started.is_err() {
+        spa.stop();
+    }
+    started?;
+    spa.start_beat();
+    Ok(spa)
 }
 
 /// Sorts the devices by pool and picks the one that is wanted.
@@ -424,11 +464,6 @@ fn open(
     events: EventLog,
 ) -> Result<Arc<Spa>> {
     let uberblock = choice.uberblock;
-    let guid_sum = config::guid_sum(&trusted)?;
-    if guid_sum != uberblock.guid_sum {
-        log::error!("zfs: the vdevs of the configuration are not those of the uberblock");
-        return Err(Error::MissingVdev);
-    }
     // The labels know the name the pool goes by now; the MOS copy may be older.
     let name = found.config.get_str("name").or(trusted.get_str("name")).ok_or(Error::Damaged)?.to_string();
     trusted.set("name", nvpair::NvValue::String(name.clone().into_bytes()));
@@ -470,6 +505,7 @@ fn open(
         read_only_reason: reason,
         is_forced,
         is_closed: false,
+        is_over: false,
         may_go_on: false,
         pool_state: PoolState::Active as u64,
         is_freeing: !is_read_only && freeing::is_pending(&mos)?,

@@ -14,7 +14,8 @@
 //! | `sync`, `commit` | one transaction group to disk; what makes it the pool's state |
 //! | `commands` | what is done to pools and datasets |
 //! | `vdev_commands`, `vdev_info`, `spares` | what is done to vdevs, and what is seen of them |
-//! | `tree`, `reshape` | changing the tree of vdevs: its description, and the open pool |
+//! | `tree`, `reshape`, `expand` | changing the tree of vdevs: its description, and the open pool; vdevs that grow |
+//! | `split` | making a pool of one side of each mirror |
 //! | `snapshots`, `clones`, `holds` | what is done to snapshots, clones and bookmarks |
 //! | `mos`, `space_maps`, `mos_hooks` | the meta-object set |
 //! | `history`, `environment` | the pool's log of commands; clock and chance |
@@ -33,6 +34,7 @@ mod config;
 mod create;
 mod dtl;
 pub(crate) mod environment;
+mod expand;
 pub mod feature;
 pub(crate) mod features;
 mod history;
@@ -52,6 +54,7 @@ mod snapshots;
 pub(crate) mod space_maps;
 mod spares;
 pub mod spec;
+mod split;
 mod suspend;
 mod sync;
 pub(crate) mod traverse;
@@ -59,6 +62,9 @@ mod tree;
 mod upkeep;
 mod vdev_commands;
 mod vdev_info;
+
+#[cfg(test)]
+mod tests;
 
 pub use checkpoint::CheckpointInfo;
 pub use feature::{Compatibility, FeatureInfo, Support};
@@ -148,6 +154,8 @@ struct State {
     /// The reason is not the caller's own wish.
     is_forced: bool,
     is_closed: bool,
+    /// The sync thread has ended.
+    is_over: bool,
     /// What stopped the pool is mended.
     may_go_on: bool,
     /// The next transaction group writes labels with this state.

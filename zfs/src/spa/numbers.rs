@@ -96,6 +96,9 @@ impl Spa {
             };
             spa.mos.zap_update(tx, props, property.name(), value)?;
             spa.numbers.lock()[property.index()] = Some(value);
+            if property == PoolNumber::AutoExpand {
+                spa.expand_by_property()?;
+            }
             spa.note(tx, &command)
         })?;
         self.start_beat();

@@ -88,16 +88,17 @@ impl Spa {
         Ok(zap)
     }
 
+    pub(super) fn free_vdev_zap(&self, tx: &DmuTx, zap: ObjectId) -> Result<()> {
+        if let Some(map) = self.has_vdev_zaps()? {
+            self.mos.zap_remove(tx, map, &format!("{:x}", zap.0))?;
+        }
+        self.mos.free(tx, zap)
+    }
+
     /// Frees what a part of the tree that goes has in the MOS.
     fn free_vdev_objects(&self, ctx: &SyncCtx, tx: &DmuTx, vdev: &NvList) -> Result<()> {
         let (zaps, logs) = tree::objects_of(vdev);
-        let map = self.has_vdev_zaps()?;
-        for zap in zaps {
-            if let Some(map) = map {
-                self.mos.zap_remove(tx, map, &format!("{:x}", zap.0))?;
-            }
-            self.mos.free(tx, zap)?;
-        }
+        zaps.into_iter().try_for_each(|zap| self.free_vdev_zap(tx, zap))?;
         logs.into_iter().try_for_each(|log| self.free_dtl(ctx, log))
     }
 
@@ -134,11 +135,28 @@ impl Spa {
         Ok(())
     }
 
-    /// Takes a side out of the tree.
+    /// Takes a side out of the tree. It belongs to no pool from then on.
     ///
     /// # Errors
     /// As [`Self::attach_side`]; `Invalid` when it is no side of anything.
     pub(super) fn detach_side(&self, ctx: &SyncCtx, tx: &DmuTx, guid: u64) -> Result<()> {
+        let leaf = self.storage.leaves().into_iter().find(|leaf| leaf.guid() == guid);
+        let removed = self.take_side(ctx, tx, guid)?;
+        if let Some(spare) = removed.unspared {
+            self.forget_spare(tx, spare)?;
+        }
+        if let Some(leaf) = leaf {
+            let spare = (removed.leaf.get_u64("is_spare") == Some(1)).then_some(guid);
+            self.retired.lock().push(Retired { leaf, spare });
+        }
+        self.expand_by_property()
+    }
+
+    /// Takes a side out of the tree, and leaves on it what it has.
+    ///
+    /// # Errors
+    /// As [`Self::detach_side`].
+    pub(super) fn take_side(&self, ctx: &SyncCtx, tx: &DmuTx, guid: u64) -> Result<tree::Removed> {
         let leaves = self.storage.leaves();
         let removed = tree::remove_side(&mut self.config.lock(), guid)?;
         if let Some((old, new)) = removed.renamed
@@ -148,14 +166,7 @@ impl Spa {
         }
         self.free_vdev_objects(ctx, tx, &removed.leaf)?;
         self.reopen_tree(&[], None)?;
-        if let Some(spare) = removed.unspared {
-            self.forget_spare(tx, spare)?;
-        }
-        if let Some(leaf) = leaves.into_iter().find(|leaf| leaf.guid() == guid) {
-            let spare = (removed.leaf.get_u64("is_spare") == Some(1)).then_some(guid);
-            self.retired.lock().push(Retired { leaf, spare });
-        }
-        Ok(())
+        Ok(removed)
     }
 
     /// Adds a top-level vdev.

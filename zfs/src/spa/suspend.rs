@@ -94,7 +94,7 @@ impl Spa {
         if !self.txgs.is_suspended() {
             return Ok(());
         }
-        if self.storage.has_lost_flush() {
+        if self.storage.has_lost_flush() || self.state.lock().is_over {
             return Err(Error::Suspended);
         }
         self.state.lock().may_go_on = true;

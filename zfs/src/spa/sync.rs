@@ -64,6 +64,24 @@ impl fmt::Debug for Tasks {
     }
 }
 
+/// Tells whoever waits for a group that none will be written any more, also when the sync thread unwinds.
+struct TellEnd<'a>(&'a Spa);
+
+impl Drop for TellEnd<'_> {
+    fn drop(&mut self) {
+        let is_closed = {
+            let mut state = self.0.state.lock();
+            state.is_over = true;
+            state.is_closed
+        };
+        if !is_closed {
+            self.0.events.post(Event::Suspended);
+            self.0.txgs.suspend(false);
+            self.0.scan().wake();
+        }
+    }
+}
+
 impl Spa {
     /// Starts the sync thread.
     pub(super) fn start(self: &Arc<Self>) {
@@ -72,14 +90,13 @@ impl Spa {
     }
 
     fn run(self: &Arc<Self>) {
+        let _told = TellEnd(self);
         if self.state.lock().is_freeing {
             self.txgs.kick(self.txgs.open_txg());
         }
         while let Some(txg) = self.txgs.quiesce_next() {
             if let Err(e) = self.sync_txg(txg) {
                 log::error!("zfs: transaction group {txg} could not be written: {e}");
-                self.events.post(Event::Suspended);
-                self.txgs.suspend(false);
                 return;
             }
             self.txgs.synced(txg);
@@ -171,6 +188,7 @@ impl Spa {
         first.into_iter().try_for_each(|(_, task)| task(self, ctx, &tx))?;
         self.storage.brt().apply(&self.storage, ctx.txg)?;
         self.free_deferred(ctx, &tx)?;
+        self.take_back_devices();
         self.activate_spares(ctx, &tx)?;
         let (before, after): (Vec<_>, Vec<_>) =
             tasks.into_iter().partition(|(when, _)| *when == When::BeforeDatasets);

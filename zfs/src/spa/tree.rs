@@ -263,22 +263,60 @@ pub(super) fn remove_top(config: &mut NvList, id: usize) -> Result<NvList> {
     let tops = children_mut(root_mut(config)?)?;
     let is_last = id + 1 == tops.len();
     let own = tops.get_mut(id).ok_or(Error::Damaged)?;
-    let hole = NvList::new()
+    let removed = core::mem::replace(own, hole(id as u64));
+    if is_last {
+        tops.pop();
+    }
+    note_tops(config)?;
+    Ok(removed)
+}
+
+fn hole(id: u64) -> NvList {
+    NvList::new()
         .add_str("type", "hole")
-        .add_u64("id", id as u64)
+        .add_u64("id", id)
         .add_u64("guid", 0)
         .add_u64("metaslab_array", 0)
         .add_u64("metaslab_shift", 0)
         .add_u64("ashift", 0)
         .add_u64("asize", 0)
         .add_u64("is_log", 0)
-        .add_u64("is_hole", 1);
-    let removed = core::mem::replace(own, hole);
-    if is_last {
-        tops.pop();
+        .add_u64("is_hole", 1)
+}
+
+/// A top-level vdev of which the new pool has nothing when a pool is split: holes, and logs.
+pub(super) fn stays_when_split(top: &NvList) -> bool {
+    top.get_str("type") == Some("hole") || top.get_u64("is_log") == Some(1)
+}
+
+/// The configuration of the pool that `sides`, one of each mirror, make when they leave: each is a top-level vdev with the
+/// facts of its mirror, what stays is a hole.
+///
+/// # Errors
+/// `Invalid` when a vdev is no mirror, or none or several of its sides are meant; `Damaged`.
+pub(super) fn split(config: &NvList, sides: &[u64], name: &str, guid: u64) -> Result<NvList> {
+    let mut new = config.clone();
+    let root = root_mut(&mut new)?;
+    root.set("guid", NvValue::Uint64(guid));
+    for (id, top) in children_mut(root)?.iter_mut().enumerate() {
+        if stays_when_split(top) {
+            *top = hole(id as u64);
+            continue;
+        }
+        let is_meant = |side: &&NvList| side.get_u64("guid").is_some_and(|g| sides.contains(&g));
+        let meant: Vec<&NvList> = children(top).iter().filter(is_meant).collect();
+        let [side] = meant.as_slice() else { return Err(Error::Invalid) };
+        if top.get_str("type") != Some("mirror") || !children(side).is_empty() || children(top).len() < 2 {
+            return Err(Error::Invalid);
+        }
+        let mut side = with_top_keys((*side).clone(), top);
+        side.set("id", NvValue::Uint64(id as u64));
+        *top = side;
     }
-    note_tops(config)?;
-    Ok(removed)
+    new.set("name", NvValue::String(name.as_bytes().to_vec()));
+    new.set("pool_guid", NvValue::Uint64(guid));
+    note_tops(&mut new)?;
+    Ok(new)
 }
 
 /// Brings up to date what the configuration says of all top-level vdevs.
@@ -391,6 +429,24 @@ mod tests {
         assert_eq!(removed.unspared, Some(4));
         let place = place_of(&config, 4).unwrap();
         assert_eq!((place.parent.as_str(), place.index(), place.is_spare), ("raidz", 1, false));
+    }
+
+    #[test]
+    fn a_split_pool_has_one_side_of_each_mirror() {
+        let mut config = pool([top_disk(1, 0), top_disk(2, 1), top_disk(3, 2).add_u64("is_log", 1)].into());
+        assert_eq!(split(&config, &[1, 2], "new", 99), Err(Error::Invalid), "no mirrors");
+        add_side(&mut config, 1, disk(11), "mirror", 50).unwrap();
+        add_side(&mut config, 2, disk(12), "mirror", 51).unwrap();
+        assert_eq!(split(&config, &[11], "new", 99), Err(Error::Invalid), "one is missing");
+        assert_eq!(split(&config, &[11, 2, 12], "new", 99), Err(Error::Invalid), "both of one");
+        let new = split(&config, &[11, 2], "new", 99).unwrap();
+        let tops = children(root(&new).unwrap());
+        let facts = |top: &NvList| (top.get_u64("guid"), top.get_u64("id"), top.get_u64(VDEV_ZAPS[1]));
+        assert_eq!(facts(&tops[0]), (Some(11), Some(0), Some(201)));
+        assert_eq!(facts(&tops[1]), (Some(2), Some(1), Some(202)));
+        assert_eq!(tops[0].get_u64("metaslab_array"), Some(33));
+        assert_eq!((new.get_str("name"), new.get_u64("pool_guid")), (Some("new"), Some(99)));
+        assert_eq!(new.get_u64_array(HOLE_ARRAY), Some(&[2][..]), "the log stays");
     }
 
     #[test]

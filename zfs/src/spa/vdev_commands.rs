@@ -176,28 +176,33 @@ impl Spa {
         })
     }
 
-    /// Uses a leaf again that was taken offline or given up. A resilver brings it up to date.
+    /// Uses a leaf again that was taken offline or given up. A resilver brings it up to date. `has_grown`: its vdev is to use
+    /// all that its devices have.
     ///
     /// # Errors
     /// `NotFound`; `MissingVdev` when its device is not there; `ReadOnly`, `Suspended`.
-    pub fn online(self: &Arc<Self>, guid: u64) -> Result<()> {
+    pub fn online(self: &Arc<Self>, guid: u64, has_grown: bool) -> Result<()> {
         let _admin = self.admin.lock();
         self.check_writable()?;
         let (leaf, _) = self.leaf(guid)?;
         if leaf.is_absent() {
             return Err(Error::MissingVdev);
         }
-        let command = format!("zpool online {} {guid}", self.mos.pool_name());
+        let flag = if has_grown { "-e " } else { "" };
+        let command = format!("zpool online {flag}{} {guid}", self.mos.pool_name());
         self.run_task(When::AfterDatasets, move |spa, _, tx| {
             config::set_offline(&mut spa.config.lock(), guid, false)?;
             leaf.health().clear_errors();
             spa.set_leaf_state(&leaf, VdevState::Online);
             spa.storage.request_resilver();
+            if has_grown {
+                spa.expand(Some(leaf.top()))?;
+            }
             spa.note(tx, &command)
         })
     }
 
-    fn set_leaf_state(&self, leaf: &Leaf, state: VdevState) {
+    pub(super) fn set_leaf_state(&self, leaf: &Leaf, state: VdevState) {
         leaf.health().set_state(state);
         self.events.post(Event::VdevState { guid: leaf.guid(), state });
         self.mos.mark_config_dirty();

@@ -5,8 +5,9 @@ use super::dtl::TxgRanges;
 use alloc::sync::Arc;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use core::time::Duration;
 use ondisk::{ObjectId, Txg};
-use rt::SpinLock;
+use rt::{Instant, SpinLock};
 
 /// State of a vdev, worst first. Numbers: `vdev_state_t`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -87,6 +88,21 @@ pub struct Health {
     is_dirty: AtomicBool,
     /// The space map with `missing`, 0 when there is none.
     object: AtomicU64,
+    judged: SpinLock<Judged>,
+}
+
+/// What is known of how it did lately.
+#[derive(Debug, Default)]
+struct Judged {
+    /// Errors when it was last judged, and when that was.
+    errors: VdevErrors,
+    at: Option<Instant>,
+    /// Failed reads and writes that are remembered: those of the present span of time, and of the one before.
+    present: (u64, u64),
+    before: (u64, u64),
+    since: Option<Instant>,
+    /// Given up for going on failing: it is not taken back by itself.
+    is_worn: bool,
 }
 
 impl Health {
@@ -104,6 +120,7 @@ impl Health {
             unhealed: SpinLock::new(TxgRanges::new()),
             is_dirty: AtomicBool::new(false),
             object: AtomicU64::new(0),
+            judged: SpinLock::new(Judged::default()),
         })
     }
 
@@ -142,6 +159,7 @@ impl Health {
             counter.store(0, Ordering::Relaxed);
         }
         self.is_gone.store(false, Ordering::Relaxed);
+        *self.judged.lock() = Judged::default();
     }
 
     pub(crate) fn note_read_error(&self) {
@@ -161,6 +179,56 @@ impl Health {
 
     pub(crate) fn is_gone(&self) -> bool {
         self.is_gone.load(Ordering::Relaxed)
+    }
+
+    // --- how it did lately ---------------------------------------------------------------------------------------
+
+    /// Whether a read or a write has failed since it was last judged.
+    pub(crate) fn has_failed_since_judged(&self) -> bool {
+        let (now, then) = (self.errors(), self.judged.lock().errors);
+        (now.read, now.write) != (then.read, then.write)
+    }
+
+    /// It has been judged: what failed until now is answered for, the probe's own failures among it.
+    pub(crate) fn note_judged(&self, now: Instant) {
+        let errors = self.errors();
+        let mut judged = self.judged.lock();
+        let reads = errors.read.saturating_sub(judged.errors.read);
+        let writes = errors.write.saturating_sub(judged.errors.write);
+        judged.present = (judged.present.0 + reads, judged.present.1 + writes);
+        judged.errors = errors;
+        judged.at = Some(now);
+    }
+
+    /// Failed reads and writes of the last `span`, or up to twice that: failures are forgotten a span at a time.
+    pub(crate) fn recent_failures(&self, now: Instant, span: Duration) -> (u64, u64) {
+        let mut judged = self.judged.lock();
+        let since = *judged.since.get_or_insert(now);
+        if now.since(since) >= span {
+            let is_old = now.since(since) >= 2 * span;
+            judged.before = if is_old { (0, 0) } else { judged.present };
+            judged.present = (0, 0);
+            judged.since = Some(now);
+        }
+        (judged.present.0 + judged.before.0, judged.present.1 + judged.before.1)
+    }
+
+    /// Whether it is time to ask a device that was given up again.
+    pub(crate) fn is_retry_due(&self, now: Instant, every: Duration) -> bool {
+        self.judged.lock().at.is_none_or(|at| now.since(at) >= every)
+    }
+
+    /// It is to be asked again at once.
+    pub(crate) fn hasten_retry(&self) {
+        self.judged.lock().at = None;
+    }
+
+    pub(crate) fn is_worn(&self) -> bool {
+        self.judged.lock().is_worn
+    }
+
+    pub(crate) fn set_worn(&self, is_worn: bool) {
+        self.judged.lock().is_worn = is_worn;
     }
 
     // --- what it missed ------------------------------------------------------------------------------------------

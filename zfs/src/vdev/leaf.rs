@@ -10,6 +10,7 @@ use super::absent::AbsentDevice;
 use super::health::{Health, VdevState};
 use super::layout::{DATA_START, label_offsets};
 use super::priority::Priority;
+use super::probe::Probe;
 use super::queue::{Joined, LeafIo, Limits, Payload, Queue};
 use super::wait::IoGroup;
 use crate::event::{Event, EventLog};
@@ -41,6 +42,7 @@ pub struct Leaf {
     nr_reads: AtomicU64,
     nr_writes: AtomicU64,
     events: EventLog,
+    probe: SpinLock<Option<Probe>>,
 }
 
 #[derive(Debug)]
@@ -96,6 +98,7 @@ impl Leaf {
             nr_reads: AtomicU64::new(0),
             nr_writes: AtomicU64::new(0),
             events,
+            probe: SpinLock::new(None),
         })
     }
 
@@ -154,6 +157,11 @@ impl Leaf {
         (self.nr_reads.load(Ordering::Relaxed), self.nr_writes.load(Ordering::Relaxed))
     }
 
+    /// The probe under way, if there is one.
+    pub(crate) fn probe(&self) -> &SpinLock<Option<Probe>> {
+        &self.probe
+    }
+
     /// Offsets of the four labels.
     pub fn label_offsets(&self) -> [u64; 4] {
         label_offsets(self.geometry.capacity)
@@ -185,6 +193,11 @@ impl Leaf {
     pub fn start_write_raw(&self, offset: u64, data: Abd, done: Completion) {
         let payload = Payload::Write(data);
         self.push(LeafIo { offset, payload, priority: Priority::SyncWrite, is_retry: false, done });
+    }
+
+    /// Starts an I/O at an absolute device offset that is not tried again when it fails: for probes.
+    pub(super) fn start_once(&self, offset: u64, payload: Payload, done: Completion) {
+        self.push(LeafIo { offset, payload, priority: Priority::SyncWrite, is_retry: true, done });
     }
 
     /// Makes every completed write durable, if any was made since the last flush.
@@ -248,6 +261,12 @@ impl Leaf {
     /// Whether the device reports completions to polls.
     pub(crate) fn answers_polls(&self) -> bool {
         self.answers_polls.load(Ordering::Relaxed)
+    }
+
+    /// Nothing waits for the device or is in it.
+    pub(crate) fn is_idle(&self) -> bool {
+        let state = self.state.lock();
+        state.queue.nr_active() == 0 && state.queue.is_empty()
     }
 
     /// Whether only [`Self::poll`] can restart the queue.

@@ -174,8 +174,7 @@ impl Queue {
         self.classes.iter().map(|c| c.nr_active).sum()
     }
 
-    #[cfg(test)]
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.classes.iter().all(|c| c.waiting.is_empty())
     }
 }

@@ -22,6 +22,9 @@ use blockdev::Completion;
 use core::fmt;
 use ondisk::{ObjectId, Txg};
 
+/// Largest vdev, in allocatable bytes.
+const ASIZE_MAX: u64 = 1 << 60;
+
 /// A read of a top-level vdev. Offsets are those of DVAs; lengths are multiples of 512.
 #[derive(Debug)]
 pub struct ReadIo {
@@ -178,7 +181,7 @@ impl Vdev {
             let is_sane = (layout::ASHIFT_MIN..=layout::ASHIFT_MAX).contains(&info.ashift)
                 && info.metaslab_shift >= info.ashift
                 && info.metaslab_shift < 60
-                && info.asize <= 1 << 60;
+                && info.asize <= ASIZE_MAX;
             if !is_sane {
                 return Err(Error::Invalid);
             }
@@ -236,6 +239,17 @@ impl Vdev {
     pub(crate) fn can_lose(&self, guid: u64) -> bool {
         let is_good = |leaf: &Leaf| leaf.guid() != guid && leaf.is_usable() && !leaf.health().is_stale();
         self.io.nr_spare(&is_good).is_some()
+    }
+
+    /// Allocatable bytes if all that its devices have is used, before it is cut to whole metaslabs; `None` when a device is
+    /// not there.
+    pub(crate) fn possible_asize(&self) -> Option<u64> {
+        let leaves = self.io.leaves();
+        if leaves.iter().any(|leaf| leaf.is_absent()) {
+            return None;
+        }
+        let smallest = leaves.iter().map(|leaf| layout::leaf_asize(leaf.geometry().capacity)).min()?;
+        smallest.checked_mul(u64::from(self.info.nr_columns).max(1)).filter(|asize| *asize <= ASIZE_MAX)
     }
 
     /// Metaslabs that fit.

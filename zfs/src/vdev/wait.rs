@@ -31,6 +31,11 @@ impl IoGroup {
         self.wait_polling(leaves, SPIN_MAX)
     }
 
+    /// The outcomes, if all are in.
+    pub(super) fn try_wait(&self) -> Option<Vec<Done>> {
+        self.0.try_wait()
+    }
+
     /// As [`Self::wait`], polling for up to `spin` before it sleeps.
     pub(crate) fn wait_polling<'a>(
         &self,

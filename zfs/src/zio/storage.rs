@@ -336,6 +336,14 @@ impl Storage {
         self.allocator.add_group(info)
     }
 
+    /// A vdev has grown: what it has more is free.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such vdev; `Busy` when it has grown too often since it was opened.
+    pub(crate) fn grow_space(&self, info: &TopInfo) -> Result<()> {
+        self.allocator.grow_group(info)
+    }
+
     /// A vdev is removed.
     ///
     /// # Errors

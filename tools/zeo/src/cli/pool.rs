@@ -82,6 +82,9 @@ pub enum PoolCommand {
     },
     /// Use devices again that were taken offline, and bring them up to date.
     Online {
+        /// Let their vdevs grow to all that their devices have.
+        #[arg(short, long)]
+        expand: bool,
         /// The image.
         image: String,
         /// The devices.
@@ -113,6 +116,8 @@ pub enum PoolCommand {
         /// The image.
         image: String,
     },
+    /// Make a pool of one side of each mirror.
+    Split(Split),
     /// Discard all free space, so that a thin medium gives it back.
     Trim(FreeSpace),
     /// Show health: vdevs with their errors, the last scrub, damaged files.
@@ -211,6 +216,21 @@ pub struct Scrub {
     /// Only start it: it goes on when the pool is opened the next time, here or in its machine.
     #[arg(long, conflicts_with = "wait")]
     pub later: bool,
+}
+
+/// `zeo pool split`
+#[derive(Debug, Args)]
+pub struct Split {
+    /// Only show what the new pool would be made of.
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+    /// The image.
+    pub image: String,
+    /// Name of the new pool.
+    pub new: String,
+    /// The side that goes, for mirrors of which it is not to be the last one.
+    #[arg(value_name = "DEVICE")]
+    pub devices: Vec<String>,
 }
 
 /// `zeo pool create`

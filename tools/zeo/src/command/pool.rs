@@ -8,6 +8,7 @@ mod list;
 mod mend;
 mod properties;
 mod scrub;
+mod split;
 mod status;
 mod text;
 mod upkeep;
@@ -38,11 +39,12 @@ pub fn run(command: PoolCommand, mode: Mode) -> Result<u8> {
         PoolCommand::List { images, verbose } => list::run(&images, verbose, mode)?,
         PoolCommand::Resilver { image } => mend::resilver(&image, mode)?,
         PoolCommand::Offline { image, devices } => vdev::offline(&image, &devices)?,
-        PoolCommand::Online { image, devices } => vdev::online(&image, &devices, mode)?,
+        PoolCommand::Online { image, devices, expand } => vdev::online(&image, &devices, expand, mode)?,
         PoolCommand::Remove { image, devices } => vdev::remove(&image, &devices)?,
         PoolCommand::Replace(args) => vdev::replace(&args, mode)?,
         PoolCommand::Scrub(args) => return scrub::run(&args, mode),
         PoolCommand::Set { setting, image } => properties::set(&setting, &image)?,
+        PoolCommand::Split(args) => split::run(&args, mode)?,
         PoolCommand::Trim(args) => upkeep::run(Upkeep::Trim, &args, mode)?,
         PoolCommand::Status { images, verbose } => status::run(&images, verbose, mode)?,
     }

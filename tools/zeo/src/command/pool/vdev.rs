@@ -74,10 +74,10 @@ pub fn offline(image: &str, devices: &[String]) -> Result<()> {
 }
 
 /// Uses devices again.
-pub fn online(image: &str, devices: &[String], mode: Mode) -> Result<()> {
+pub fn online(image: &str, devices: &[String], expand: bool, mode: Mode) -> Result<()> {
     with_pool(image, |spa| {
         for device in devices {
-            match spa.online(resolve(spa, device)?) {
+            match spa.online(resolve(spa, device)?, expand) {
                 Err(zfs::Error::MissingVdev) => {
                     let hint = "name its file in IMAGE, or replace it";
                     let what = format!("{device} is not among the devices of the image");
@@ -144,7 +144,7 @@ fn wait(spa: &Arc<Spa>, mode: Mode) {
 }
 
 /// The vdev of that name; a file that is part of the image may have moved since the pool last saw it.
-fn resolve(spa: &Spa, name: &str) -> Result<u64> {
+pub(super) fn resolve(spa: &Spa, name: &str) -> Result<u64> {
     let by_label = || {
         let disk = OpenOptions::new().read_only(true).unlocked().open(Path::new(name)).ok()?;
         let device: Arc<dyn BlockDevice> = Arc::new(disk);
