@@ -2,7 +2,7 @@
 //!
 //! Every figure here is one that OpenZFS will subtract from later, when it frees: an error does not show at once, it
 //! underflows then. `verify` recounts them.
-use super::bpobj::deflated;
+use super::bpobj::{Mark, deflated};
 use super::dataset::{Dataset, ref_limits};
 use super::deadlist::Deadlist;
 use super::dir::{self, Change, Kinds};
@@ -26,7 +26,11 @@ pub(crate) fn book(mos: &Mos, tx: &DmuTx, dataset: &Dataset, root: Option<BlkPtr
     if root.is_none() && pending.is_empty() {
         return Ok(());
     }
-    enter(mos, tx, ObjectId(dataset.id()), &pending, root)
+    enter(mos, tx, ObjectId(dataset.id()), &pending, root)?;
+    if dataset.ledger().is_live() {
+        dataset.ledger().set_live(livelist::since(mos, dataset.dir())?);
+    }
+    Ok(())
 }
 
 /// Enters a head's new root block and what it gained and lost.
@@ -37,7 +41,6 @@ pub(crate) fn enter(
     pending: &Pending,
     root: Option<BlkPtr>,
 ) -> Result<()> {
-    livelist::dataset_changed(mos, tx, id)?;
     bookmark::killed(mos, tx, id, &pending.marked)?;
     for feature in &pending.features {
         activate(mos, tx, id, *feature)?;
@@ -66,7 +69,8 @@ pub(crate) fn enter(
     };
     let kinds = Kinds { from: DdUsed::RefReserved, to: DdUsed::Head, bytes: unique };
     dir::charge(mos, tx, before.dir, change, kinds)?;
-    book_dead(mos, tx, id, pending, before.deadlist, before.prev_snap)
+    book_dead(mos, tx, id, pending, before.deadlist, before.prev_snap)?;
+    livelist::changed(mos, tx, id, pending)
 }
 
 /// Blocks that the head gave up and a snapshot still holds.
@@ -81,7 +85,7 @@ fn book_dead(
     if pending.dead_blocks.is_empty() {
         return Ok(());
     }
-    Deadlist::load(mos, deadlist)?.insert(mos, tx, &pending.dead_blocks)?;
+    Deadlist::load(mos, deadlist)?.insert(mos, tx, &pending.dead_blocks, Mark::Alloc)?;
     let dir_id = dir::read_dataset(mos, id)?.dir;
     let origin = dir::read(mos, dir_id)?.origin;
     let origin_txg = match origin.non_zero() {

@@ -3,20 +3,22 @@
 //! A bpobj's data is an array of block pointers, its bonus their count and sums; it may name sub-objects, which are
 //! bpobjs too. Entries keep neither checksum nor fill: nothing reads through them, they only free.
 use crate::dmu::{DmuTx, NewObject};
+use crate::spa::features;
 use crate::spa::mos::Mos;
 use crate::zio::Storage;
 use crate::{Error, Result};
 use alloc::vec;
 use alloc::vec::Vec;
 use ondisk::blkptr::BLKPTR_SIZE;
-use ondisk::bpobj::{BPOBJ_SIZE_V2, BpobjPhys};
+use ondisk::bpobj::{BPOBJ_SIZE_V2, BPOBJ_SIZE_V3, BpobjPhys};
+use ondisk::feature::Feature;
 use ondisk::{BlkPtr, DmuType, ObjectId};
 use zerocopy::IntoBytes;
 
 /// Data block size of new ones.
 const BLOCK_SIZE: u32 = 128 << 10;
 /// Block pointers read at a time.
-const CHUNK: u64 = 1024;
+pub(crate) const CHUNK: u64 = 1024;
 /// Most sub-objects followed below one list: more is damage (a loop), not use.
 const SUBOBJS_MAX: usize = 1 << 20;
 
@@ -72,13 +74,20 @@ pub(crate) fn deflated(storage: &Storage, bp: &BlkPtr) -> u64 {
         .sum()
 }
 
-/// Makes an empty one.
+/// What an entry says of its block. Only live lists have others than the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mark {
+    /// It is listed.
+    Alloc,
+    /// An earlier entry counts no longer.
+    Free,
+}
+
+/// Makes an empty one, with room for the number of FREE marks where the pool has live lists.
 pub(crate) fn create(mos: &Mos, tx: &DmuTx) -> Result<ObjectId> {
-    let id = mos.allocate(
-        tx,
-        &NewObject::new(DmuType::BPOBJ, BLOCK_SIZE).with_bonus(DmuType::BPOBJ_HDR, BPOBJ_SIZE_V2 as u16),
-    )?;
-    Ok(id)
+    let has_marks = features::is_active(mos, Feature::Livelist)?;
+    let bonus = if has_marks { BPOBJ_SIZE_V3 } else { BPOBJ_SIZE_V2 };
+    mos.allocate(tx, &NewObject::new(DmuType::BPOBJ, BLOCK_SIZE).with_bonus(DmuType::BPOBJ_HDR, bonus as u16))
 }
 
 /// Count and sums.
@@ -93,26 +102,34 @@ pub(crate) fn sums(mos: &Mos, id: ObjectId) -> Result<Sums> {
 }
 
 /// Appends entries.
-pub(crate) fn enqueue(mos: &Mos, tx: &DmuTx, id: ObjectId, bps: &[BlkPtr]) -> Result<()> {
+pub(crate) fn enqueue(mos: &Mos, tx: &DmuTx, id: ObjectId, bps: &[BlkPtr], mark: Mark) -> Result<()> {
     if bps.is_empty() {
         return Ok(());
     }
     let mut header = header(mos, id)?;
-    let mut bytes = Vec::with_capacity(bps.len() * BLKPTR_SIZE);
+    let (mut bytes, mut sums) = (Vec::with_capacity(bps.len() * BLKPTR_SIZE), Sums::default());
     for bp in bps {
-        bytes.extend_from_slice(&stripped(bp));
-        let sums = Sums::of(mos.storage(), bp);
-        header.bytes = header.bytes.wrapping_add(sums.used);
-        header.comp = header.comp.wrapping_add(sums.compressed);
-        header.uncomp = header.uncomp.wrapping_add(sums.uncompressed);
+        bytes.extend_from_slice(&stripped(bp, mark));
+        sums.add(Sums::of(mos.storage(), bp));
     }
+    if mark == Mark::Free {
+        sums = sums.negated();
+        header.num_freed = header.num_freed.saturating_add(bps.len() as u64);
+    }
+    add_sums(&mut header, sums);
     let at = header.num_blkptrs.checked_mul(BLKPTR_SIZE as u64).ok_or(Error::Damaged)?;
     mos.write(tx, id, at, &bytes)?;
     header.num_blkptrs = header.num_blkptrs.saturating_add(bps.len() as u64);
     set_header(mos, tx, id, &header)
 }
 
-fn set_header(mos: &Mos, tx: &DmuTx, id: ObjectId, header: &BpobjPhys) -> Result<()> {
+pub(crate) fn add_sums(header: &mut BpobjPhys, sums: Sums) {
+    header.bytes = header.bytes.wrapping_add(sums.used);
+    header.comp = header.comp.wrapping_add(sums.compressed);
+    header.uncomp = header.uncomp.wrapping_add(sums.uncompressed);
+}
+
+pub(crate) fn set_header(mos: &Mos, tx: &DmuTx, id: ObjectId, header: &BpobjPhys) -> Result<()> {
     let raw = header.to_raw();
     mos.modify_bonus(tx, id, |bonus| {
         let len = bonus.len().min(size_of_val(&raw));
@@ -121,11 +138,13 @@ fn set_header(mos: &Mos, tx: &DmuTx, id: ObjectId, header: &BpobjPhys) -> Result
     })
 }
 
+/// Where an entry keeps its mark: the lowest bit of what is the fill count elsewhere.
+const FILL: usize = 11 * 8;
+
 /// The entry for a block: without the words that only readers need, so that the list compresses.
-fn stripped(bp: &BlkPtr) -> [u8; BLKPTR_SIZE] {
+fn stripped(bp: &BlkPtr, mark: Mark) -> [u8; BLKPTR_SIZE] {
     const PROP: usize = 6 * 8;
     const BIRTH: usize = 10 * 8;
-    const FILL: usize = 11 * 8;
     const DIGEST: usize = 12 * 8;
     let mut bytes = bp.to_bytes();
     if bp.is_embedded() {
@@ -137,7 +156,18 @@ fn stripped(bp: &BlkPtr) -> [u8; BLKPTR_SIZE] {
         bytes[DIGEST..].fill(0);
     }
     bytes[FILL..FILL + 8].fill(0);
+    bytes[FILL] = u8::from(mark == Mark::Free);
     bytes
+}
+
+/// An entry as it lies in the list.
+pub(crate) fn parse_entry(bytes: &[u8]) -> Result<(BlkPtr, Mark)> {
+    let bp = BlkPtr::from_bytes(bytes)?;
+    // No list holds holes. One whose header promises more than there is must not be read to its end.
+    if bp == BlkPtr::HOLE {
+        return Err(Error::Damaged);
+    }
+    Ok((bp, if bytes[FILL] & 1 == 0 { Mark::Alloc } else { Mark::Free }))
 }
 
 /// Calls `f` with every entry, those of sub-objects included.
@@ -190,12 +220,7 @@ fn entries(
         let offset = at.checked_mul(BLKPTR_SIZE as u64).ok_or(Error::Damaged)?;
         let bytes = mos.read(id, offset, n as usize * BLKPTR_SIZE)?;
         for chunk in bytes.chunks_exact(BLKPTR_SIZE) {
-            let bp = BlkPtr::from_bytes(chunk)?;
-            // No list holds holes. One whose header promises more than there is must not be read to its end.
-            if bp == BlkPtr::HOLE {
-                return Err(Error::Damaged);
-            }
-            f(&bp)?;
+            f(&parse_entry(chunk)?.0)?;
         }
         at += n;
     }
@@ -204,7 +229,7 @@ fn entries(
 
 /// Entries (and sub-objects) up to which a list is copied into another rather than made its sub-object: chains of tiny
 /// lists would cost an object each.
-const COPIED_MAX: u64 = 1024;
+pub(crate) const COPIED_MAX: u64 = 1024;
 
 /// Makes all of `other` part of `into`; `other` is no list of its own any more.
 ///
@@ -215,6 +240,7 @@ pub(crate) fn absorb(mos: &Mos, tx: &DmuTx, into: ObjectId, other: ObjectId) -> 
     to.bytes = to.bytes.wrapping_add(from.bytes);
     to.comp = to.comp.wrapping_add(from.comp);
     to.uncomp = to.uncomp.wrapping_add(from.uncomp);
+    to.num_freed = to.num_freed.saturating_add(from.num_freed);
     if from.num_blkptrs > COPIED_MAX || from.num_subobjs > COPIED_MAX {
         add_sub_objects(mos, tx, into, &mut to, &other.0.to_le_bytes())?;
         return set_header(mos, tx, into, &to);

@@ -9,7 +9,7 @@
 use super::bpobj;
 use super::deadlist;
 use super::dir::{self, Change, Kinds};
-use super::snapshot;
+use super::{livelist, snapshot};
 use crate::dmu::DmuTx;
 use crate::spa::environment::Environment;
 use crate::spa::features;
@@ -123,7 +123,7 @@ pub(crate) fn new_dataset(
 
 /// A new head of `dir_id` that begins as its origin is. Its object is a ZAP where the pool can have that, so that
 /// features can be noted in it.
-pub(crate) fn new_head(
+fn new_head(
     mos: &Mos,
     tx: &DmuTx,
     origin: Option<ObjectId>,
@@ -165,6 +165,19 @@ pub(crate) fn new_head(
         dir.head_dataset = id;
         dir.origin = origin.unwrap_or_default();
     })?;
+    Ok(id)
+}
+
+/// A new clone of a snapshot.
+pub(crate) fn new_clone(
+    mos: &Mos,
+    tx: &DmuTx,
+    origin: ObjectId,
+    dir_id: ObjectId,
+    env: &Environment,
+) -> Result<ObjectId> {
+    let id = new_head(mos, tx, Some(origin), dir_id, env)?;
+    livelist::create(mos, tx, dir_id)?;
     Ok(id)
 }
 

@@ -4,7 +4,7 @@
 //! buckets. A block goes to the bucket with the greatest key less than its birth. Pools before version 26 have one
 //! plain bpobj instead. Buckets that never held anything share the pool's one empty bpobj (feature `empty_bpobj`,
 //! whose refcount is the number of such references).
-use super::bpobj::{self, Sums};
+use super::bpobj::{self, Mark, Sums};
 use crate::dmu::DmuTx;
 use crate::spa::features;
 use crate::spa::mos::Mos;
@@ -48,10 +48,11 @@ impl Deadlist {
         }
     }
 
-    /// Adds blocks.
-    pub(crate) fn insert(&mut self, mos: &Mos, tx: &DmuTx, bps: &[BlkPtr]) -> Result<()> {
+    /// Adds blocks; the buckets they went to.
+    pub(crate) fn insert(&mut self, mos: &Mos, tx: &DmuTx, bps: &[BlkPtr], mark: Mark) -> Result<Vec<u64>> {
         let Self::Buckets { id, buckets } = self else {
-            return bpobj::enqueue(mos, tx, self.lists()[0], bps);
+            bpobj::enqueue(mos, tx, self.lists()[0], bps, mark)?;
+            return Ok(Vec::new());
         };
         let mut sums = Sums::default();
         let mut sorted: BTreeMap<u64, Vec<BlkPtr>> = BTreeMap::new();
@@ -62,6 +63,7 @@ impl Deadlist {
             let (key, _) = key.ok_or(Error::Damaged)?;
             sorted.entry(*key).or_default().push(*bp);
         }
+        let touched = sorted.keys().copied().collect();
         for (key, bps) in sorted {
             let list = buckets.get_mut(&key).ok_or(Error::Damaged)?;
             if mos.empty_bpobj() == Some(*list) {
@@ -69,9 +71,20 @@ impl Deadlist {
                 *list = bpobj::create(mos, tx)?;
                 mos.zap_update(tx, *id, &key_name(key), list.0)?;
             }
-            bpobj::enqueue(mos, tx, *list, &bps)?;
+            bpobj::enqueue(mos, tx, *list, &bps, mark)?;
         }
-        add_to_header(mos, tx, *id, sums)
+        add_to_header(mos, tx, *id, if mark == Mark::Free { sums.negated() } else { sums })?;
+        Ok(touched)
+    }
+
+    /// Forgets a bucket and its list, with all entries; what it summed up to stays in the header.
+    pub(crate) fn drop_bucket(&mut self, mos: &Mos, tx: &DmuTx, key: u64) -> Result<()> {
+        let Self::Buckets { id, buckets } = self else {
+            return Err(Error::Unsupported);
+        };
+        let list = buckets.remove(&key).ok_or(Error::Damaged)?;
+        mos.zap_remove(tx, *id, &key_name(key))?;
+        if mos.empty_bpobj() == Some(list) { release_empty(mos, tx) } else { bpobj::free(mos, tx, list) }
     }
 
     /// Sums over the buckets with keys in `from..until`. Exact where both are transaction groups of snapshots, since
@@ -214,7 +227,7 @@ pub(crate) fn sums(mos: &Mos, id: ObjectId) -> Result<Sums> {
     Ok(Sums { used: header.used, compressed: header.compressed, uncompressed: header.uncompressed })
 }
 
-fn add_to_header(mos: &Mos, tx: &DmuTx, id: ObjectId, sums: Sums) -> Result<()> {
+pub(crate) fn add_to_header(mos: &Mos, tx: &DmuTx, id: ObjectId, sums: Sums) -> Result<()> {
     mos.modify_bonus(tx, id, |bonus| {
         let mut header = DeadlistPhys::parse(bonus)?;
         header.used = header.used.wrapping_add(sums.used);

@@ -42,7 +42,9 @@ pub(crate) fn destroy(mos: &Mos, ctx: &SyncCtx, tx: &DmuTx, dir_id: ObjectId) ->
     crate::scan::datasets::destroyed(mos, tx, head)?;
     log::free(mos, ctx, &ds.bp, head)?;
     let sums = freeing::own_sums(mos, &ds)?;
-    freeing::free_tree(mos, ctx, tx, &ds, sums)?;
+    if !freeing::free_live(mos, tx, dir_id, sums)? {
+        freeing::free_tree(mos, ctx, tx, &ds, sums)?;
+    }
     let change = Change::of(sums.negated());
     let kinds = Kinds { from: DdUsed::RefReserved, to: DdUsed::Head, bytes: change.used };
     dir::charge(mos, tx, dir_id, change, kinds)?;

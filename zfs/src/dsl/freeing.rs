@@ -1,11 +1,12 @@
-//! What waits to be freed: the lists that destroyed snapshots leave (`free_bpobj`) and the trees of destroyed datasets
-//! (`bptree`), worked off a step in each transaction group so that no group grows without bound.
+//! What waits to be freed: the lists that destroyed snapshots leave (`free_bpobj`), the trees of destroyed datasets
+//! (`bptree`) and the live lists of destroyed clones, worked off a step in each transaction group so that no group grows without bound.
 //!
 //! Until a block is freed its space is charged to `$FREE`. A block leaves its list in the very group that frees it: after
 //! a crash it is either still listed or free. A tree is freed bottom up, and its entry says how far that went.
 use super::bpobj::{self, Sums};
 use super::deadlist;
 use super::dir::{self, Change, Kinds};
+use super::livelist;
 use super::reap::Reaper;
 use crate::dmu::{DmuTx, NewObject};
 use crate::spa::features;
@@ -124,8 +125,21 @@ fn add_to_tree(mos: &Mos, tx: &DmuTx, tree: ObjectId, mut header: RawBptree, sum
     })
 }
 
+/// Frees the blocks that only a clone refers to by its live list, if it has one that says the same as `own`; false when
+/// that has to be done by its tree.
+pub(crate) fn free_live(mos: &Mos, tx: &DmuTx, dir_id: ObjectId, own: Sums) -> Result<bool> {
+    let Some(sums) = livelist::hand_over(mos, tx, dir_id, own)? else {
+        return Ok(false);
+    };
+    charge(mos, tx, sums)?;
+    Ok(true)
+}
+
 /// There is something to be freed.
 pub(crate) fn is_pending(mos: &Mos) -> Result<bool> {
+    if !livelist::deleted(mos)?.is_empty() {
+        return Ok(true);
+    }
     if mos.directory_entry(pool_directory::BPTREE_OBJ)?.is_some_and(|tree| !tree.is_none()) {
         return Ok(true);
     }
@@ -143,6 +157,7 @@ pub(crate) fn step(mos: &Mos, ctx: &SyncCtx, tx: &DmuTx) -> Result<bool> {
     let mut budget = BLOCKS_PER_TXG;
     step_lists(mos, ctx, tx, &mut budget)?;
     step_trees(mos, ctx, tx, &mut budget)?;
+    livelist::step(mos, ctx, tx, &mut budget, &|freed| charge(mos, tx, freed.negated()))?;
     is_pending(mos)
 }
 

@@ -15,6 +15,9 @@ use ondisk::feature::Feature;
 use ondisk::{BlkPtr, Compression, DmuType, Txg};
 use rt::SpinLock;
 
+/// No block is born later.
+const NOT_LIVE: u64 = u64::MAX;
+
 /// Collected since it was last taken.
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
@@ -30,6 +33,11 @@ pub(crate) struct Pending {
     pub(crate) marked: Vec<(Txg, Sums)>,
     /// Features used for the first time as far as the objset knows.
     pub(crate) features: Vec<Feature>,
+    /// Of a clone's own blocks, for its live list: written, and given up (held by a snapshot or not).
+    pub(crate) live_born: Vec<BlkPtr>,
+    pub(crate) live_gone: Vec<BlkPtr>,
+    /// This is all that the dataset's objects changed in the group.
+    pub(crate) is_of_objset: bool,
 }
 
 impl Pending {
@@ -46,6 +54,8 @@ pub(crate) struct Ledger {
     prev_snap_txg: AtomicU64,
     /// Transaction groups of bookmarks since the last snapshot that count what is given up.
     watched: SpinLock<Vec<Txg>>,
+    /// The group of the snapshot that a clone with a live list began as; others have [`NOT_LIVE`].
+    live_after: AtomicU64,
     /// What the dataset may still write, as of the last transaction group.
     available: AtomicU64,
     /// The same as far as quotas (not the pool) limit it.
@@ -71,6 +81,7 @@ impl Ledger {
             pending: SpinLock::default(),
             prev_snap_txg: AtomicU64::new(prev_snap_txg.0),
             watched: SpinLock::default(),
+            live_after: AtomicU64::new(NOT_LIVE),
             available: AtomicU64::new(u64::MAX),
             quota: AtomicU64::new(u64::MAX),
             enabled,
@@ -78,7 +89,22 @@ impl Ledger {
     }
 
     pub(crate) fn take(&self) -> Pending {
-        core::mem::take(&mut *self.pending.lock())
+        let pending = core::mem::take(&mut *self.pending.lock());
+        Pending { is_of_objset: true, ..pending }
+    }
+
+    /// Blocks born after `origin` are collected for the dataset's live list; `None`: it has none (any more).
+    pub(crate) fn set_live(&self, origin: Option<Txg>) {
+        self.live_after.store(origin.map_or(NOT_LIVE, |txg| txg.0), Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_live(&self) -> bool {
+        self.live_after.load(Ordering::Relaxed) != NOT_LIVE
+    }
+
+    /// Live lists have no embedded blocks: there is nothing to free.
+    fn is_listed(&self, bp: &BlkPtr) -> bool {
+        bp.birth().0 > self.live_after.load(Ordering::Relaxed) && !bp.is_embedded()
     }
 
     /// A snapshot was taken, or the last one destroyed: what is born until then is held by it.
@@ -113,6 +139,9 @@ impl ObjsetHooks for Ledger {
         if is_zstd && !pending.features.contains(&Feature::ZstdCompress) {
             pending.features.push(Feature::ZstdCompress);
         }
+        if self.is_listed(bp) {
+            pending.live_born.push(*bp);
+        }
     }
 
     fn block_killed(&self, ctx: &SyncCtx, bp: &BlkPtr) -> Result<()> {
@@ -120,6 +149,9 @@ impl ObjsetHooks for Ledger {
             return Ok(());
         }
         let sums = Sums::of(&self.storage, bp);
+        if self.is_listed(bp) {
+            self.pending.lock().live_gone.push(*bp);
+        }
         if bp.birth().0 > self.prev_snap_txg.load(Ordering::Relaxed) {
             {
                 let mut pending = self.pending.lock();

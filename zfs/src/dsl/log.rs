@@ -70,6 +70,7 @@ pub(crate) fn clear(mos: &Mos, ctx: &SyncCtx, tx: &DmuTx, head: ObjectId) -> Res
         born: Sums::of(storage, &bp),
         dead: Sums::of(storage, &ds.bp),
         dead_blocks: alloc::vec![ds.bp],
+        live_born: alloc::vec![bp],
         ..Pending::default()
     };
     book::enter(mos, tx, head, &pending, Some(bp))

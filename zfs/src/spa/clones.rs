@@ -45,7 +45,7 @@ impl Spa {
         let properties = properties.to_vec();
         self.run_task(When::AfterDatasets, move |spa, ctx, tx| {
             let dir_id = create::new_dir(&spa.mos, tx, parent, &leaf, &spa.env)?;
-            let id = create::new_head(&spa.mos, tx, Some(origin.dataset), dir_id, &spa.env)?;
+            let id = create::new_clone(&spa.mos, tx, origin.dataset, dir_id, &spa.env)?;
             for (property, value) in &properties {
                 super::commands::set_stored(spa, tx, dir_id, property, value)?;
             }

@@ -12,7 +12,7 @@ use crate::dsl::ledger::Ledger;
 use crate::dsl::names::{self, Entry, Found};
 use crate::dsl::{
     Dataset, DatasetInfo, DatasetKind, Property, PropertyValue, Source, bookmark, create, destroy, dir,
-    props, snapshot,
+    livelist, props, snapshot,
 };
 use crate::event::Event;
 use crate::txg::Txgs;
@@ -329,6 +329,7 @@ impl Spa {
         let ledger = Arc::new(Ledger::new(self.storage.clone(), ds.prev_snap_txg, self.enabled.clone()));
         if !found.is_snapshot {
             ledger.set_prev_snap(ds.prev_snap_txg, bookmark::watched(&self.mos, found.dataset)?);
+            ledger.set_live(livelist::since(&self.mos, found.dir)?);
         }
         let objset = Objset::open(
             self.storage.clone(),

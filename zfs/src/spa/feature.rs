@@ -41,6 +41,7 @@ pub const fn support(feature: Feature) -> Support {
         | F::HeadErrlog
         | F::AllocationClasses
         | F::LogSpacemap
+        | F::Livelist
         | F::ZpoolCheckpoint
         | F::BlockCloning
         | F::BlockCloningEndian => Support::Write,
@@ -52,7 +53,6 @@ pub const fn support(feature: Feature) -> Support {
         | F::RedactionBookmarks
         | F::RedactionListSpill
         | F::MultiVdevCrashDump
-        | F::Livelist
         | F::Zilsaxattr => Support::Write,
         F::FilesystemLimits
         | F::LargeMicrozap
@@ -130,6 +130,7 @@ const FULL_MORE: &[Feature] = &[
     Feature::LogSpacemap,
     Feature::ZpoolCheckpoint,
     Feature::Zilsaxattr,
+    Feature::Livelist,
 ];
 
 impl Compatibility {

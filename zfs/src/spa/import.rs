@@ -20,7 +20,7 @@ use super::{bias, checkpoint, config, dtl};
 use crate::brt;
 use crate::bugs::{self, Bug};
 use crate::dmu::{DmuTx, Objset, ObjsetConfig, ObjsetProperties};
-use crate::dsl::{bpobj, dir, freeing, names as dsl_names};
+use crate::dsl::{bpobj, dir, freeing, livelist, names as dsl_names};
 use crate::event::{Event, EventLog};
 use crate::txg::{TxgConfig, Txgs};
 use crate::vdev::{Leaf, Priority, VdevKind, VdevSpec};
@@ -616,8 +616,8 @@ fn reason_in_mos(mos: &Mos, events: &EventLog, uberblock: &Uberblock) -> Result<
     if mos.directory_entry(names::REMOVING)?.is_some_and(|o| !o.is_none()) {
         return Ok(because("a device is being removed"));
     }
-    if mos.directory_entry(names::DELETED_CLONES)?.is_some_and(|o| !o.is_none()) {
-        return Ok(because("a clone is being destroyed by its live list"));
+    if !livelist::can_free_deleted(mos)? {
+        return Ok(because("a clone is being destroyed by a live list of an unknown shape"));
     }
     Ok(None)
 }

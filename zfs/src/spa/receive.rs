@@ -14,7 +14,7 @@ use crate::dsl::dataset::{self, DatasetParts};
 use crate::dsl::ledger::Ledger;
 use crate::dsl::names::{self, Found};
 use crate::dsl::{
-    Dataset, DatasetKind, book, create, destroy, dir, log as intent_log, props, snapshot, swap,
+    Dataset, DatasetKind, book, create, destroy, dir, livelist, log as intent_log, props, snapshot, swap,
 };
 use crate::send::ResumeState;
 use crate::vdev::Priority;
@@ -228,11 +228,10 @@ impl Spa {
         let name = leaf.clone();
         self.run_task(When::AfterDatasets, move |spa, ctx, tx| {
             let dir_id = create::new_dir(&spa.mos, tx, parent, &leaf, &spa.env)?;
-            let origin = match base {
-                Some(base) => Some(base),
-                None => create::origin_snapshot(&spa.mos, root)?,
+            let id = match base {
+                Some(base) => create::new_clone(&spa.mos, tx, base, dir_id, &spa.env)?,
+                None => create::new_dataset(&spa.mos, tx, root, dir_id, &spa.env)?,
             };
-            let id = create::new_head(&spa.mos, tx, origin, dir_id, &spa.env)?;
             dir::modify_dataset(&spa.mos, tx, id, |ds| {
                 ds.flags |= DslDatasetFlags::INCONSISTENT;
                 ds.flags.set(DslDatasetFlags::CASE_INSENSITIVE, ignores_case);
@@ -299,6 +298,7 @@ impl Spa {
         let ds = dir::read_dataset(&self.mos, id)?;
         let properties = props::resolve(&self.mos, dir_id, &self.enabled, false)?;
         let ledger = Arc::new(Ledger::new(self.storage.clone(), ds.prev_snap_txg, self.enabled.clone()));
+        ledger.set_live(livelist::since(&self.mos, dir_id)?);
         let objset = Objset::open(
             self.storage.clone(),
             self.txgs.clone(),

@@ -1,10 +1,11 @@
 //! Figures that can be counted again: features' refcounts, space of datasets and directories.
-use super::{Finding, Report, deadlists};
+use super::{Finding, Report, deadlists, livelists};
 use crate::Result;
 use crate::brt;
 use crate::dsl::bpobj::Sums;
 use crate::dsl::deadlist::{self, Deadlist};
 use crate::dsl::dir;
+use crate::dsl::livelist;
 use crate::dsl::names::Entry;
 use crate::spa::features;
 use crate::spa::mos::Mos;
@@ -46,6 +47,27 @@ impl Counts {
         if mos.kind(entry.dir)? == DmuType::OTN_ZAP_METADATA {
             self.count(Feature::ExtensibleDataset);
         }
+        if let Some(list) = livelist::of(mos, entry.dir)? {
+            self.live_list(mos, list)?;
+        }
+        Ok(())
+    }
+
+    /// Counts a live list, and its references to the shared empty list.
+    pub(super) fn live_list(&mut self, mos: &Mos, list: ObjectId) -> Result<()> {
+        self.count(Feature::Livelist);
+        self.empty_lists(mos, list)
+    }
+
+    fn empty_lists(&mut self, mos: &Mos, list: ObjectId) -> Result<()> {
+        let Some(empty) = mos.empty_bpobj() else {
+            return Ok(());
+        };
+        for object in Deadlist::load(mos, list)?.lists() {
+            if object == empty {
+                self.count(Feature::EmptyBpobj);
+            }
+        }
         Ok(())
     }
 
@@ -61,14 +83,7 @@ impl Counts {
             })?;
         }
         let list = dir::read_dataset(mos, id)?.deadlist;
-        if let (Some(empty), false) = (mos.empty_bpobj(), list.is_none()) {
-            for object in Deadlist::load(mos, list)?.lists() {
-                if object == empty {
-                    self.count(Feature::EmptyBpobj);
-                }
-            }
-        }
-        Ok(())
+        if list.is_none() { Ok(()) } else { self.empty_lists(mos, list) }
     }
 
     /// Checks a dataset's or snapshot's figures against the blocks that were walked: those born after the snapshot
@@ -85,6 +100,9 @@ impl Counts {
             compare(report, format!("{}: unique", entry.name), ds.unique_bytes, walked.used);
         }
         let dead = deadlists::check(mos, entry, ds, report)?;
+        if !entry.is_snapshot {
+            livelists::check(mos, entry, ds, walked, report)?;
+        }
         let sum = self.snapshots.entry(entry.dir.0).or_insert(Some(0));
         *sum = sum.zip(dead).map(|(sum, dead)| sum.wrapping_add(dead));
         // It refers to what the snapshot before it did, less what it gave up since, plus what it wrote.
@@ -172,6 +190,7 @@ fn check_features(mos: &Mos, storage: &Storage, counts: &Counts, report: &mut Re
                     | Feature::ExtensibleDataset
                     | Feature::BlockCloning
                     | Feature::BlockCloningEndian
+                    | Feature::Livelist
             );
         let counted = counted.get(&info.id).copied().unwrap_or(0);
         if is_countable && stored != counted {

@@ -7,6 +7,7 @@
 //! | `checker` | checking copies on several threads |
 //! | `clones` | references to shared blocks, against the block reference table |
 //! | `deadlists` | dead lists, and the figures of snapshots that follow from them |
+//! | `livelists` | live lists of clones |
 //! | `space` | what is claimed by blocks, against what the space maps say |
 //! | `counts` | features' refcounts and the figures of the space accounting |
 //!
@@ -16,6 +17,7 @@ mod checker;
 mod clones;
 mod counts;
 mod deadlists;
+mod livelists;
 mod space;
 mod walk;
 

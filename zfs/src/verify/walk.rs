@@ -8,8 +8,8 @@ use super::counts::{self, Counts};
 use super::space::Claims;
 use super::{Finding, Progress, Report};
 use crate::dsl::bpobj::{self, Sums};
-use crate::dsl::dir;
 use crate::dsl::names::{self as dsl_names, Entry};
+use crate::dsl::{dir, livelist};
 use crate::spa::features;
 use crate::spa::mos::Mos;
 use crate::spa::traverse::{Visitor, Walk};
@@ -62,6 +62,7 @@ pub(crate) fn run(
         state.dataset(mos, entry, &mut counts)
     })?;
     state.lists(mos)?;
+    livelist::deleted(mos)?.into_iter().try_for_each(|list| counts.live_list(mos, list))?;
     state.claims.allow_checkpointed(mos, storage)?;
     let is_complete = state.report.not_walked.is_empty() && state.is_whole;
     state.claims.compare(mos, storage, &mut state.report, is_complete)?;
@@ -154,6 +155,12 @@ impl State<'_> {
                 if !bp.is_hole() && !bp.is_embedded() {
                     self.claim(bp);
                 }
+                Ok(())
+            })?;
+        }
+        for list in livelist::deleted(mos)? {
+            livelist::for_each_block(mos, list, &mut |bp| {
+                self.claim(bp);
                 Ok(())
             })?;
         }

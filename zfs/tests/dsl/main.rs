@@ -1,4 +1,5 @@
 //! Snapshots and what hangs on them: on memory disks, judged by the full walk of the pool.
 mod clones;
+mod live_lists;
 mod pool;
 mod snapshots;
