@@ -51,7 +51,15 @@ impl Image {
     /// # Errors
     /// A file that cannot be opened, no pool in it, and what an import may say.
     pub fn open(name: &str, access: Access) -> Result<Self> {
-        Self::open_state(name, access, false)
+        Self::open_state(name, access, &ImportOptions::default())
+    }
+
+    /// Opens for writing what another machine has not exported: that must not use it any more.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn take_over(name: &str) -> Result<Self> {
+        Self::open_state(name, Access::Write, &ImportOptions { force: true, ..ImportOptions::default() })
     }
 
     /// Opens the state that the pool's checkpoint keeps. With [`Access::Write`] what is newer is given up.
@@ -59,20 +67,25 @@ impl Image {
     /// # Errors
     /// As [`Self::open`]; when the pool has no checkpoint.
     pub fn open_checkpoint(name: &str, access: Access) -> Result<Self> {
-        Self::open_state(name, access, true)
+        let rewound = ImportOptions { rewind_to_checkpoint: true, ..ImportOptions::default() };
+        Self::open_state(name, access, &rewound)
     }
 
-    fn open_state(name: &str, access: Access, is_rewound: bool) -> Result<Self> {
+    fn open_state(name: &str, access: Access, options: &ImportOptions) -> Result<Self> {
         let opened = name.split(',').map(|file| open_device(Path::new(file), access));
         let (parts, devices): (Vec<_>, Vec<_>) = opened.collect::<Result<Vec<_>>>()?.into_iter().unzip();
         let options = ImportOptions {
             read_only: access == Access::Read,
             hostname: String::from("zeolite"),
-            rewind_to_checkpoint: is_rewound,
-            ..ImportOptions::default()
+            ..options.clone()
         };
-        let spa =
-            Spa::import(&devices, &options).with_context(|| format!("{name}: no pool can be opened"))?;
+        let spa = match Spa::import(&devices, &options) {
+            Err(zfs::Error::Busy) => bail!(
+                "{name}: another machine used the pool last and did not export it; export it there, or, if it is \
+                 gone for good, take it over: zeo pool import -f {name}"
+            ),
+            spa => spa.with_context(|| format!("{name}: no pool can be opened"))?,
+        };
         let image = Self { parts, spa, access };
         if let (Access::Write, Some(why)) = (access, image.spa.properties()?.read_only_reason) {
             bail!("{name}: can only be read: {why}");

@@ -9,7 +9,7 @@
 use super::bpobj;
 use super::deadlist;
 use super::dir::{self, Change, Kinds};
-use super::{livelist, snapshot};
+use super::{limits, livelist, snapshot};
 use crate::dmu::DmuTx;
 use crate::spa::environment::Environment;
 use crate::spa::features;
@@ -53,6 +53,7 @@ pub(crate) fn new_dir(
 ) -> Result<ObjectId> {
     let id = dir::create(mos, tx, parent, env.time())?;
     mos.zap_add(tx, dir::read(mos, parent)?.child_dir_zap, name, id.0)?;
+    limits::dir_added(mos, tx, parent, id, name)?;
     Ok(id)
 }
 

@@ -4,7 +4,7 @@
 //! is exactly the tree on disk. A dataset with snapshots, children or clones is refused before it comes here. The tree
 //! itself is handed to `freeing`.
 use super::dir::{self, Change, Kinds};
-use super::{bookmark, deadlist, freeing, livelist, log, names, snapshot};
+use super::{bookmark, deadlist, freeing, limits, livelist, log, names, snapshot};
 use crate::dmu::DmuTx;
 use crate::spa::features;
 use crate::spa::mos::Mos;
@@ -107,6 +107,7 @@ fn forget_dir(mos: &Mos, tx: &DmuTx, dir_id: ObjectId) -> Result<()> {
     let above = dir::read(mos, own.parent)?;
     let name = mos.zap_name_of(above.child_dir_zap, dir_id.0)?.ok_or(Error::Damaged)?;
     mos.zap_remove(tx, above.child_dir_zap, &name)?;
+    limits::dir_removed(mos, tx, own.parent, &name)?;
     if mos.kind(dir_id)? == DmuType::OTN_ZAP_METADATA {
         features::decrement(mos, tx, Feature::ExtensibleDataset)?;
     }
@@ -121,7 +122,8 @@ fn forget_dir(mos: &Mos, tx: &DmuTx, dir_id: ObjectId) -> Result<()> {
 /// Checks and resolves a new name for a dataset: its directory and the new parent.
 ///
 /// # Errors
-/// `Invalid` when a dataset would get below itself or into another pool; `Exists`; `NameTooLong`.
+/// `Invalid` when a dataset would get below itself or into another pool; `Exists`; `NameTooLong`; `Quota` when a limit on
+/// datasets is reached.
 pub(crate) fn check_rename(mos: &Mos, root: ObjectId, name: &str, to: &str) -> Result<(ObjectId, ObjectId)> {
     names::check(to)?;
     let dir_id = names::find_dir(mos, root, name)?;
@@ -143,7 +145,9 @@ pub(crate) fn check_rename(mos: &Mos, root: ObjectId, name: &str, to: &str) -> R
     if longest - name.len() + to.len() > names::DATASET_NAME_MAX {
         return Err(Error::NameTooLong);
     }
-    Ok((dir_id, names::find_dir(mos, root, parent)?))
+    let parent = names::find_dir(mos, root, parent)?;
+    limits::check_move(mos, dir_id, parent)?;
+    Ok((dir_id, parent))
 }
 
 /// Moves a directory under another parent and name, with its space.
@@ -161,6 +165,7 @@ pub(crate) fn rename(mos: &Mos, tx: &DmuTx, dir_id: ObjectId, parent: ObjectId, 
         let leaving = Change { used: -seen, compressed: -compressed, uncompressed: -uncompressed };
         dir::charge(mos, tx, own.parent, leaving, kinds(-used))?;
         dir::charge(mos, tx, parent, Change { used: seen, compressed, uncompressed }, kinds(used))?;
+        limits::dir_moved(mos, tx, dir_id, own.parent, parent)?;
         dir::modify(mos, tx, dir_id, |dir| dir.parent = parent)?;
     }
     mos.zap_add(tx, dir::read(mos, parent)?.child_dir_zap, name, dir_id.0)

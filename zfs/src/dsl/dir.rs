@@ -169,22 +169,24 @@ pub(crate) fn available_in_pool(mos: &Mos, id: ObjectId, pool_bytes: u64) -> Res
     available_with(mos, id, pool_bytes, false)
 }
 
+/// A directory and all above it, up to the root.
+pub(crate) fn path(mos: &Mos, id: ObjectId) -> Result<alloc::vec::Vec<ObjectId>> {
+    let (mut path, mut at) = (alloc::vec::Vec::new(), id);
+    while !at.is_none() {
+        if path.len() >= DEPTH_MAX {
+            return Err(Error::Damaged);
+        }
+        path.push(at);
+        at = read(mos, at)?.parent;
+    }
+    Ok(path)
+}
+
 /// Bytes that may move from below one directory to below another: what both have above them does not change.
 pub(crate) fn available_for_move(mos: &Mos, from: ObjectId, to: ObjectId, usable: u64) -> Result<u64> {
-    let above = |id: ObjectId| -> Result<alloc::vec::Vec<ObjectId>> {
-        let (mut path, mut at) = (alloc::vec::Vec::new(), id);
-        while !at.is_none() {
-            if path.len() >= DEPTH_MAX {
-                return Err(Error::Damaged);
-            }
-            path.push(at);
-            at = read(mos, at)?.parent;
-        }
-        Ok(path)
-    };
-    let common = above(from)?;
+    let common = path(mos, from)?;
     let mut room = usable;
-    for id in above(to)?.into_iter().take_while(|id| !common.contains(id)) {
+    for id in path(mos, to)?.into_iter().take_while(|id| !common.contains(id)) {
         let dir = read(mos, id)?;
         if dir.quota != 0 {
             room = room.min(dir.quota.saturating_sub(dir.used_bytes));

@@ -5,6 +5,7 @@
 //! at a snapshot is what both differ by, plus all that died in between of what the snapshot knew.
 use super::dataset::{DatasetSpace, space_of};
 use super::deadlist::{self, Deadlist};
+use super::limits::{self, Counted};
 use super::names::Found;
 use super::{bookmark, dir, snapshot};
 use crate::spa::mos::Mos;
@@ -41,6 +42,10 @@ pub struct Figures {
     pub user_refs: u64,
     /// A snapshot that goes with its last hold or clone.
     pub is_defer_destroy: bool,
+    /// File systems below, where a limit makes the pool count them.
+    pub filesystem_count: Option<u64>,
+    /// Snapshots of it and below.
+    pub snapshot_count: Option<u64>,
     /// Half received or half destroyed.
     pub is_inconsistent: bool,
     /// Heads cloned from a snapshot: their directories.
@@ -81,6 +86,8 @@ pub(crate) fn of(mos: &Mos, found: &Found, usable: u64) -> Result<Figures> {
         figures.clones = clones_of(mos, &ds)?;
     } else {
         figures.snapshots_changed = snapshots_changed(mos, ds.dir)?;
+        figures.filesystem_count = limits::count(mos, ds.dir, Counted::Filesystems)?;
+        figures.snapshot_count = limits::count(mos, ds.dir, Counted::Snapshots)?;
     }
     Ok(figures)
 }

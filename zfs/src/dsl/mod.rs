@@ -13,6 +13,7 @@
 //! | `bpobj`, `deadlist`, `freeing` | lists of blocks to be freed some day, and freeing them |
 //! | `snapshot`, `holds`, `bookmark` | taking and destroying snapshots; what keeps them; marks that outlive them |
 //! | `promote`, `rollback`, `livelist` | clones and their origins |
+//! | `limits` | how many file systems and snapshots there may be below a directory |
 //! | `reap`, `log` | freeing a destroyed tree; emptying intent logs |
 //! | `create`, `destroy`, `names` | making, unmaking and finding datasets |
 pub(crate) mod book;
@@ -28,6 +29,7 @@ pub mod figures;
 pub(crate) mod freeing;
 pub(crate) mod holds;
 pub(crate) mod ledger;
+pub(crate) mod limits;
 pub(crate) mod livelist;
 pub(crate) mod log;
 pub mod names;

@@ -9,6 +9,7 @@
 use super::bpobj::Sums;
 use super::deadlist::{self, Deadlist};
 use super::dir::{self, Change, Kinds};
+use super::limits::{self, Counted};
 use super::snapshot::{self, clones_in, replace_clone};
 use crate::dmu::DmuTx;
 use crate::spa::environment::Environment;
@@ -86,7 +87,7 @@ impl Promotion {
     ///
     /// # Errors
     /// `Invalid` for what is no clone; `Exists`, with the names in the log, when the clone has snapshots of the same
-    /// names; `NameTooLong`; `NoSpace`.
+    /// names; `NameTooLong`; `NoSpace`; `Quota` when a limit on snapshots is reached.
     pub(crate) fn plan(
         mos: &Mos,
         dir_id: ObjectId,
@@ -120,6 +121,7 @@ impl Promotion {
         plan.find_names(mos, path, &head)?;
         plan.count(mos, &origin_ds)?;
         let (from, to) = (plan.origin_dir, plan.dir);
+        limits::check_snapshots_move(mos, from, to, plan.names.len() as u64)?;
         if plan.moved.used > dir::available_for_move(mos, from, to, usable)? {
             return Err(Error::NoSpace);
         }
@@ -219,6 +221,9 @@ impl Promotion {
     fn move_snapshots(&self, mos: &Mos, tx: &DmuTx, old_next: ObjectId) -> Result<()> {
         let from = dir::read_dataset(mos, self.above.head_dataset)?.snapnames_zap;
         let to = dir::read_dataset(mos, self.own.head_dataset)?.snapnames_zap;
+        let nr = (self.names.len() as u64).cast_signed();
+        limits::adjust(mos, tx, self.origin_dir, -nr, Counted::Snapshots)?;
+        limits::adjust(mos, tx, self.dir, nr, Counted::Snapshots)?;
         for (name, id) in &self.names {
             mos.zap_remove(tx, from, name)?;
             mos.zap_add(tx, to, name, id.0)?;

@@ -1,6 +1,7 @@
 //! Dataset properties: names, kinds of value, defaults, text forms. Storage and inheritance are [`super::props`].
 //!
 //! Numbers are those that OpenZFS stores in the properties ZAP, so a value travels unchanged between disk and user.
+use super::limits;
 use crate::{Error, Result};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -32,6 +33,10 @@ pub enum Property {
     RefQuota,
     /// Space set aside for the dataset alone, bytes.
     RefReservation,
+    /// Most file systems below the dataset.
+    FilesystemLimit,
+    /// Most snapshots of the dataset and below it.
+    SnapshotLimit,
     /// No writes.
     ReadOnly,
     /// Programs may be run.
@@ -141,6 +146,8 @@ pub enum ValueKind {
     Size,
     /// A number.
     Number,
+    /// A number; the greatest is `none`.
+    Limit,
     /// One of these names.
     Index(Names),
     /// Text.
@@ -228,7 +235,7 @@ const fn own(property: Property, name: &'static str, kind: ValueKind, default: u
 }
 
 use Property as P;
-use ValueKind::{Index, Number, Size, Text};
+use ValueKind::{Index, Limit, Number, Size, Text};
 
 static TABLE: &[Row] = &[
     row(P::RecordSize, "recordsize", Size, 128 << 10),
@@ -243,6 +250,8 @@ static TABLE: &[Row] = &[
     own(P::Reservation, "reservation", Size, 0),
     own(P::RefQuota, "refquota", Size, 0),
     own(P::RefReservation, "refreservation", Size, 0),
+    own(P::FilesystemLimit, "filesystem_limit", Limit, limits::NONE),
+    own(P::SnapshotLimit, "snapshot_limit", Limit, limits::NONE),
     row(P::ReadOnly, "readonly", Index(ON_OFF), 0),
     row(P::Exec, "exec", Index(ON_OFF), 1),
     row(P::Setuid, "setuid", Index(ON_OFF), 1),
@@ -341,7 +350,10 @@ impl Property {
             ValueKind::Text => PropertyValue::Text(text.to_string()),
             ValueKind::Size if text == "none" => PropertyValue::Number(0),
             ValueKind::Size => PropertyValue::Number(parse_size(text).ok_or(Error::Invalid)?),
-            ValueKind::Number => PropertyValue::Number(text.parse().map_err(|_| Error::Invalid)?),
+            ValueKind::Limit if text == "none" => PropertyValue::Number(limits::NONE),
+            ValueKind::Number | ValueKind::Limit => {
+                PropertyValue::Number(text.parse().map_err(|_| Error::Invalid)?)
+            }
             ValueKind::Index(names) => {
                 let known = names.iter().find(|(name, _)| *name == text).map(|(_, n)| *n);
                 let number = known.or_else(|| parse_zstd(self, text)).ok_or(Error::Invalid)?;
@@ -364,7 +376,7 @@ impl Property {
             (Self::Copies, _, PropertyValue::Number(n)) => (1..=3).contains(n),
             (Self::Compression, _, PropertyValue::Number(n)) => (1..=16).contains(&(n & 0x7f)),
             (_, ValueKind::Index(names), PropertyValue::Number(n)) => names.iter().any(|(_, v)| v == n),
-            (_, ValueKind::Size | ValueKind::Number, PropertyValue::Number(_)) => true,
+            (_, ValueKind::Size | ValueKind::Number | ValueKind::Limit, PropertyValue::Number(_)) => true,
             (_, ValueKind::Text, PropertyValue::Text(t)) => t.len() <= VALUE_MAX,
             _ => false,
         };
@@ -379,6 +391,7 @@ impl Property {
                 .iter()
                 .find(|(_, v)| v == n)
                 .map_or_else(|| format_zstd(self, *n), |(name, _)| (*name).to_string()),
+            (ValueKind::Limit, PropertyValue::Number(limits::NONE)) => "none".to_string(),
             (_, PropertyValue::Number(n)) => n.to_string(),
         }
     }

@@ -16,6 +16,7 @@ use super::bpobj::Sums;
 use super::dataset::ref_limits;
 use super::deadlist::{self, Deadlist};
 use super::dir::{self, Change, Kinds};
+use super::limits::{self, Counted};
 use super::property::{Property, PropertyValue};
 use super::{create, freeing, names, props};
 use crate::dmu::DmuTx;
@@ -93,6 +94,7 @@ pub(crate) fn take(
     })?;
     super::bookmark::snapshotted(mos, tx, head_id, head.prev_snap_txg)?;
     mos.zap_add(tx, head.snapnames_zap, name, id.0)?;
+    limits::adjust(mos, tx, dir_id, 1, Counted::Snapshots)?;
     set_properties(mos, tx, id, properties)?;
     crate::scan::datasets::snapshotted(mos, tx, head_id, id)?;
     changed(mos, tx, env, dir_id)?;
@@ -370,6 +372,7 @@ fn forget(mos: &Mos, tx: &DmuTx, env: &Environment, leaving: &Leaving) -> Result
     let name = name_of(mos, *id)?;
     let head = dir::read(mos, ds.dir)?.head_dataset;
     mos.zap_remove(tx, dir::read_dataset(mos, head)?.snapnames_zap, &name)?;
+    limits::adjust(mos, tx, ds.dir, -1, Counted::Snapshots)?;
     forget_object(mos, tx, *id, ds)?;
     changed(mos, tx, env, ds.dir)
 }

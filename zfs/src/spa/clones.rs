@@ -4,7 +4,7 @@ use super::sync::When;
 use crate::dmu::DmuTx;
 use crate::dsl::names::{self, Found};
 use crate::dsl::promote::Promotion;
-use crate::dsl::{Property, PropertyValue, bookmark, create, destroy, dir, log, rollback, snapshot};
+use crate::dsl::{Property, PropertyValue, bookmark, create, destroy, dir, limits, log, rollback, snapshot};
 use crate::zio::SyncCtx;
 use crate::{Error, Result};
 use alloc::format;
@@ -39,6 +39,7 @@ impl Spa {
         if names::find_dir(&self.mos, root, name).is_ok() {
             return Err(Error::Exists);
         }
+        limits::check_new_dir(&self.mos, parent)?;
         super::commands::check_room(&self.mos, parent, self.usable_bytes(), properties)?;
         let command = format!("zfs clone {snapshot} {name}");
         let (leaf, full, text) = (leaf.to_string(), name.to_string(), format!("origin={snapshot}"));

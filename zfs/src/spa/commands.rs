@@ -12,7 +12,7 @@ use crate::dsl::ledger::Ledger;
 use crate::dsl::names::{self, Entry, Found};
 use crate::dsl::{
     Dataset, DatasetInfo, DatasetKind, Property, PropertyValue, Source, bookmark, create, destroy, dir,
-    livelist, props, snapshot,
+    limits, livelist, props, snapshot,
 };
 use crate::event::Event;
 use crate::txg::Txgs;
@@ -403,6 +403,7 @@ impl Spa {
         if names::find_dir(&self.mos, root, name).is_ok() {
             return Err(Error::Exists);
         }
+        limits::check_new_dir(&self.mos, parent)?;
         check_room(&self.mos, parent, self.usable_bytes(), properties)?;
         let prepared = self.prepare_dataset(name)?;
         let tx = prepared.begin(&self.txgs, init)?;
@@ -513,7 +514,7 @@ impl Spa {
     ///
     /// # Errors
     /// `NotFound`, `Invalid` (also for a snapshot), `NoSpace` for a reservation that does not fit, `Quota` for a quota
-    /// below what is reserved, `ReadOnly`, `Suspended`.
+    /// below what is reserved, `Unsupported` for a limit that the pool has no feature for, `ReadOnly`, `Suspended`.
     pub fn set_property(&self, name: &str, property: &Property, value: &PropertyValue) -> Result<()> {
         let _admin = self.admin.lock();
         self.check_writable()?;
@@ -639,6 +640,12 @@ pub(super) fn set_stored(
             create::set_ref_reservation(&spa.mos, tx, dir_id, *bytes)?;
             props::set(&spa.mos, tx, dir_id, property, value)
         }
+        (Property::FilesystemLimit | Property::SnapshotLimit, PropertyValue::Number(limit)) => {
+            if *limit != limits::NONE {
+                limits::activate(&spa.mos, tx, dir_id)?;
+            }
+            props::set(&spa.mos, tx, dir_id, property, value)
+        }
         _ => props::set(&spa.mos, tx, dir_id, property, value),
     }
 }
@@ -652,12 +659,19 @@ pub(super) fn check_room(
 ) -> Result<()> {
     let available = dir::available(mos, parent, usable)?;
     for (property, value) in properties {
+        check_limit(mos, property, value)?;
         let is_reservation = matches!(property, Property::Reservation | Property::RefReservation);
         if is_reservation && value.number().unwrap_or(0) > available {
             return Err(Error::NoSpace);
         }
     }
     Ok(())
+}
+
+/// Whether the pool can keep a limit on numbers.
+fn check_limit(mos: &super::mos::Mos, property: &Property, value: &PropertyValue) -> Result<()> {
+    let is_limit = matches!(property, Property::FilesystemLimit | Property::SnapshotLimit);
+    if is_limit && value.number() != Some(limits::NONE) { limits::check_enabled(mos) } else { Ok(()) }
 }
 
 /// Whether a new quota or reservation fits what is there.
@@ -671,6 +685,7 @@ fn check_limits(
     let Some(bytes) = value.number() else {
         return Ok(());
     };
+    check_limit(mos, property, value)?;
     let own = dir::read(mos, dir_id)?;
     match property {
         Property::Quota if bytes != 0 && (bytes < own.reserved || bytes < own.used_bytes) => {

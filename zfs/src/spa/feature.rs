@@ -42,6 +42,7 @@ pub const fn support(feature: Feature) -> Support {
         | F::AllocationClasses
         | F::LogSpacemap
         | F::Livelist
+        | F::FilesystemLimits
         | F::ZpoolCheckpoint
         | F::BlockCloning
         | F::BlockCloningEndian => Support::Write,
@@ -54,8 +55,7 @@ pub const fn support(feature: Feature) -> Support {
         | F::RedactionListSpill
         | F::MultiVdevCrashDump
         | F::Zilsaxattr => Support::Write,
-        F::FilesystemLimits
-        | F::LargeMicrozap
+        F::LargeMicrozap
         | F::Sha512
         | F::Longname
         | F::PhysicalRewrite
@@ -131,6 +131,7 @@ const FULL_MORE: &[Feature] = &[
     Feature::ZpoolCheckpoint,
     Feature::Zilsaxattr,
     Feature::Livelist,
+    Feature::FilesystemLimits,
 ];
 
 impl Compatibility {

@@ -14,7 +14,8 @@ use crate::dsl::dataset::{self, DatasetParts};
 use crate::dsl::ledger::Ledger;
 use crate::dsl::names::{self, Found};
 use crate::dsl::{
-    Dataset, DatasetKind, book, create, destroy, dir, livelist, log as intent_log, props, snapshot, swap,
+    Dataset, DatasetKind, book, create, destroy, dir, limits, livelist, log as intent_log, props, snapshot,
+    swap,
 };
 use crate::send::ResumeState;
 use crate::vdev::Priority;
@@ -125,6 +126,7 @@ impl Spa {
             None if !spec.is_clone => return Err(Error::NoBase),
             None => Some(self.snapshot_of_guid(spec.base_guid)?.ok_or(Error::NoBase)?),
         };
+        limits::check_new_dir(&self.mos, parent.dir)?;
         let parent_ds = dir::read_dataset(&self.mos, parent.dataset)?;
         if self.kind_of(&parent_ds.bp, parent.dataset) == DatasetKind::Volume {
             return Err(Error::Invalid);

@@ -5,6 +5,7 @@
 use super::Spa;
 use super::sync::When;
 use crate::dmu::DmuTx;
+use crate::dsl::limits::{Additions, Counted};
 use crate::dsl::names::{self, Found};
 use crate::dsl::{Figures, Property, PropertyValue, bookmark, diff, dir, figures, snapshot};
 use crate::{Error, Result};
@@ -39,6 +40,11 @@ impl Spa {
         check_properties(properties)?;
         let wanted = self.wanted(names, is_recursive)?;
         let usable = self.usable_bytes();
+        let mut more = Additions::default();
+        for one in &wanted {
+            more.add(&self.mos, one.dir, 1, Counted::Snapshots, &[])?;
+        }
+        more.check(&self.mos)?;
         for one in &wanted {
             snapshot::check(&self.mos, one.dir, &one.path, &one.name, usable)?;
         }

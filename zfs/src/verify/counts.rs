@@ -5,6 +5,7 @@ use crate::brt;
 use crate::dsl::bpobj::Sums;
 use crate::dsl::deadlist::{self, Deadlist};
 use crate::dsl::dir;
+use crate::dsl::limits::{self, Counted};
 use crate::dsl::livelist;
 use crate::dsl::names::Entry;
 use crate::spa::features;
@@ -27,6 +28,8 @@ pub(super) struct Counts {
     dirs: BTreeMap<u64, String>,
     /// By directory: what its snapshots are charged, from dead lists; `None` where that cannot be told.
     snapshots: BTreeMap<u64, Option<u64>>,
+    /// By directory: its parent, if it counts there, and its own snapshots that count.
+    limited: BTreeMap<u64, (u64, u64)>,
 }
 
 impl Counts {
@@ -37,9 +40,13 @@ impl Counts {
     /// Counts a directory (met once for itself and once for each snapshot).
     pub(super) fn dir(&mut self, mos: &Mos, entry: &Entry) -> Result<()> {
         if entry.is_snapshot {
+            let own = self.limited.entry(entry.dir.0).or_default();
+            own.1 += u64::from(entry.name.rsplit('@').next().is_some_and(limits::is_counted));
             return Ok(());
         }
         let dir = dir::read(mos, entry.dir)?;
+        let is_counted = entry.name.rsplit('/').next().is_some_and(limits::is_counted);
+        self.limited.insert(entry.dir.0, (if is_counted { dir.parent.0 } else { 0 }, 0));
         self.dirs.insert(entry.dir.0, entry.name.clone());
         let sums = self.children.entry(dir.parent.0).or_default();
         sums.0 = sums.0.wrapping_add(dir.used_bytes);
@@ -139,6 +146,7 @@ pub(super) fn compare(report: &mut Report, what: String, stored: u64, counted: u
 /// Checks what can only be checked at the end.
 pub(super) fn check(mos: &Mos, storage: &Storage, counts: &Counts, report: &mut Report) -> Result<()> {
     check_dirs(mos, counts, report)?;
+    check_limits(mos, counts, report)?;
     check_features(mos, storage, counts, report)
 }
 
@@ -157,6 +165,31 @@ fn check_dirs(mos: &Mos, counts: &Counts, report: &mut Report) -> Result<()> {
         }
         let sum = dir.used_breakdown.iter().fold(0u64, |sum, part| sum.wrapping_add(*part));
         compare(report, format!("{name}: used"), dir.used_bytes, sum);
+    }
+    Ok(())
+}
+
+/// Counts file systems and snapshots again where they are counted.
+fn check_limits(mos: &Mos, counts: &Counts, report: &mut Report) -> Result<()> {
+    let mut sums: BTreeMap<u64, [u64; 2]> = BTreeMap::new();
+    for (id, (parent, nr_snapshots)) in &counts.limited {
+        sums.entry(*id).or_default()[1] += nr_snapshots;
+        let (mut at, mut depth) = (*parent, 0);
+        while at != 0 && depth < dir::DEPTH_MAX {
+            let above = sums.entry(at).or_default();
+            above[0] += 1;
+            above[1] += nr_snapshots;
+            at = counts.limited.get(&at).map_or(0, |(parent, _)| *parent);
+            depth += 1;
+        }
+    }
+    for (id, name) in &counts.dirs {
+        let counted = sums.get(id).copied().unwrap_or_default();
+        for (what, counted) in [Counted::Filesystems, Counted::Snapshots].into_iter().zip(counted) {
+            if let Some(stored) = limits::count(mos, ObjectId(*id), what)? {
+                compare(report, format!("{name}: number of {what:?}"), stored, counted);
+            }
+        }
     }
     Ok(())
 }

@@ -53,6 +53,14 @@ pub enum PoolCommand {
         #[arg(short, long)]
         internal: bool,
     },
+    /// Open a pool, replay and finish what was under way, and leave it exported for every machine.
+    Import {
+        /// Take over a pool that another machine used last and did not export. It must not use it any more.
+        #[arg(short, long)]
+        force: bool,
+        /// The image.
+        image: String,
+    },
     /// Write over all free space, so that a thin medium has it.
     Initialize(FreeSpace),
     /// Show space and requests of the vdevs.

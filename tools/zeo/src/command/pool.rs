@@ -3,6 +3,7 @@ mod checkpoint;
 mod create;
 mod events;
 mod history;
+mod import;
 mod iostat;
 mod list;
 mod mend;
@@ -34,6 +35,7 @@ pub fn run(command: PoolCommand, mode: Mode) -> Result<u8> {
         PoolCommand::Events { image } => events::run(&image, mode)?,
         PoolCommand::Get { image } => properties::get(&image, mode)?,
         PoolCommand::History { image, internal } => history::run(&image, internal, mode)?,
+        PoolCommand::Import { image, force } => import::run(&image, force)?,
         PoolCommand::Initialize(args) => upkeep::run(Upkeep::Initialize, &args, mode)?,
         PoolCommand::Iostat { image, verbose } => iostat::run(&image, verbose, mode)?,
         PoolCommand::List { images, verbose } => list::run(&images, verbose, mode)?,

@@ -101,6 +101,8 @@ const FACTS: &[(&str, &str)] = &[
     ("userrefs", "s"),
     ("clones", "s"),
     ("snapshots_changed", "fv"),
+    ("filesystem_count", "fv"),
+    ("snapshot_count", "fv"),
 ];
 
 impl Item {
@@ -244,6 +246,8 @@ impl Item {
             ("defer_destroy", _) => Some(Value::fact(if f.is_defer_destroy { "on" } else { "off" })),
             ("userrefs", _) => count(f.user_refs),
             ("clones", _) => (!self.clones.is_empty()).then(|| Value::fact(self.clones.join(","))),
+            ("filesystem_count", _) => Some(limited(f.filesystem_count)),
+            ("snapshot_count", _) => Some(limited(f.snapshot_count)),
             ("snapshots_changed", _) => f.snapshots_changed.and_then(when),
             _ => None,
         }
@@ -288,6 +292,14 @@ fn is_of_snapshots(property: &Property) -> bool {
 
 fn size(bytes: u64, exact: bool) -> Value {
     Value::number(bytes, if exact { bytes.to_string() } else { nice(bytes) })
+}
+
+/// A count that is kept only where there is a limit.
+fn limited(count: Option<u64>) -> Value {
+    match count {
+        Some(n) => Value::number(n, n.to_string()),
+        None => Value { text: "none".into(), source: Source::Default, number: None },
+    }
 }
 
 /// A property's value as zfs(8) shows it.
