@@ -552,3 +552,62 @@ fn clones_arrive_as_clones() {
     assert_same((&src, "src/fs@b"), (&dst, "dst/empty@b"), "in place");
     assert_clean(&dst);
 }
+
+fn names(spa: &Arc<Spa>) -> Vec<String> {
+    spa.datasets().unwrap().into_iter().map(|d| d.name).filter(|name| name.contains("/fs")).collect()
+}
+
+fn origin(spa: &Arc<Spa>, name: &str) -> Option<String> {
+    spa.datasets().unwrap().into_iter().find(|d| d.name == name).unwrap().origin
+}
+
+/// What was renamed, promoted and destroyed there follows here; what is only here goes with `-F` alone.
+#[test]
+fn replicas_follow_their_source() {
+    let (_, src) = pool("src");
+    let (_, dst) = pool("dst");
+    for name in ["src/fs", "src/fs/a", "src/fs/b", "src/fs/b/c", "src/fs/d", "src/fs/e"] {
+        src.create_dataset(name, &[], &mut master_node).unwrap();
+    }
+    let mut one = source(&src, 3);
+    (0..30).for_each(|_| one.step());
+    for name in ["src/fs@0", "src/fs@1"] {
+        src.snapshot(&[name], true, &[]).unwrap();
+    }
+    src.clone_snapshot("src/fs@0", "src/fs/z", &[]).unwrap();
+    src.snapshot(&["src/fs/z@1"], false, &[]).unwrap();
+    let replicated = |to: &str, from: Option<&str>| {
+        let all = SendSpec { replicate: true, intermediate: from.is_some(), ..SendSpec::default() };
+        send(&src, &SendSpec { to: to.into(), from: from.map(str::to_owned), ..all })
+    };
+    let force = ReceiveOptions { force: true, ..ReceiveOptions::default() };
+    receive(&dst, &replicated("src/fs@1", None), "dst/fs", &force).unwrap();
+    // Two change names with each other, one moves, one is destroyed, snapshots go and are renamed, the clone becomes the origin.
+    src.rename_dataset("src/fs/a", "src/fs/x").unwrap();
+    src.rename_dataset("src/fs/d", "src/fs/a").unwrap();
+    src.rename_dataset("src/fs/x", "src/fs/d").unwrap();
+    src.rename_dataset("src/fs/b/c", "src/fs/a/c").unwrap();
+    src.destroy_snapshots(&["src/fs/e@0", "src/fs/e@1", "src/fs/b@0"], false).unwrap();
+    src.destroy_dataset("src/fs/e").unwrap();
+    src.rename_snapshot("src/fs/d@0", "zero", false).unwrap();
+    drop(one);
+    src.promote("src/fs/z").unwrap();
+    src.create_dataset("src/fs/new", &[], &mut master_node).unwrap();
+    src.snapshot(&["src/fs@2"], true, &[]).unwrap();
+    dst.create_dataset("dst/fs/mine", &[], &mut master_node).unwrap();
+    dst.snapshot(&["dst/fs/a@mine"], false, &[]).unwrap();
+    let stream = replicated("src/fs@2", Some("src/fs@1"));
+    let gently = receive(&dst, &stream, "dst/fs", &ReceiveOptions::default());
+    assert!(matches!(gently, Ok(()) | Err(Error::Modified)), "{gently:?}");
+    assert!(names(&dst).contains(&"dst/fs/mine".into()), "nothing is destroyed without being asked to");
+    receive(&dst, &stream, "dst/fs", &force).unwrap();
+    let there: Vec<String> = names(&src).into_iter().map(|n| n.replace("src/", "dst/")).collect();
+    assert_eq!(names(&dst), there);
+    assert_eq!(origin(&dst, "dst/fs").as_deref(), Some("dst/fs/z@0"));
+    assert_eq!(origin(&dst, "dst/fs/z"), None);
+    for name in names(&src).iter().filter(|name| name.contains('@')) {
+        assert_same((&src, name), (&dst, &name.replace("src/", "dst/")), name);
+    }
+    assert_clean(&dst);
+    [src, dst].iter().for_each(|spa| spa.export().unwrap());
+}

@@ -258,7 +258,7 @@ impl Spa {
         })
     }
 
-    pub(super) fn origin_name(&self, origin: ObjectId) -> Result<Option<String>> {
+    pub(crate) fn origin_name(&self, origin: ObjectId) -> Result<Option<String>> {
         if origin.is_none() {
             return Ok(None);
         }

@@ -1,4 +1,5 @@
 //! `zfs receive` of a whole stream: one snapshot, or a compound stream's row of them, with names and properties.
+use super::follow::Follower;
 use super::one::{self, Target};
 use super::{Naming, ReceiveOptions};
 use crate::dsl::props::Stored;
@@ -94,15 +95,29 @@ impl Session<'_> {
             (Record::End(end), _) => reader.check_end(&end)?,
             _ => return Err(Error::StreamDamaged),
         }
+        let mut follower = self.follower()?;
+        follower.iter_mut().try_for_each(Follower::follow)?;
         loop {
             match reader.read_record()? {
                 Some((Record::Begin(begin), payload)) if begin.header == HeaderKind::Substream => {
                     self.one(&begin, &payload, reader, true)?;
                 }
-                Some((Record::End(_), _)) => return Ok(()),
+                // Parents that were missing are there now.
+                Some((Record::End(_), _)) => return follower.iter_mut().try_for_each(Follower::follow),
                 Some(_) => return Err(Error::StreamDamaged),
                 None => return Err(Error::StreamCut),
             }
+        }
+    }
+
+    /// Who does what the stream says without records.
+    fn follower(&self) -> Result<Option<Follower>> {
+        match &self.description {
+            Some(description) if !self.options.dry_run => {
+                let (root, _) = self.name_here(&format!("{}@", self.root))?;
+                Follower::new(self.spa.clone(), description, &root, self.options.force)
+            }
+            _ => Ok(None),
         }
     }
 

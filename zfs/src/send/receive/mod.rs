@@ -5,8 +5,10 @@
 //! | `apply`, `object` | records applied to the objects of a hidden dataset |
 //! | `one` | one snapshot's stream, from BEGIN to END |
 //! | `foreign` | attributes that came in the other byte order |
+//! | `follow` | what was renamed, promoted or destroyed where a replication stream comes from |
 //! | `many` | compound streams: names, properties, clones |
 mod apply;
+mod follow;
 mod foreign;
 mod many;
 mod object;
@@ -33,7 +35,8 @@ pub enum Naming {
 /// Options of a receive.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReceiveOptions {
-    /// Changes and newer snapshots of the target go (`-F`).
+    /// Changes and newer snapshots of the target go (`-F`); with a replication stream that builds on a snapshot also what the
+    /// sender has no longer.
     pub force: bool,
     /// An interrupted receive keeps what it has (`-s`).
     pub resumable: bool,
