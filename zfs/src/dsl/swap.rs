@@ -80,6 +80,7 @@ pub(crate) fn heads(mos: &Mos, tx: &DmuTx, clone_id: ObjectId, head_id: ObjectId
     swap(&mut clone.deadlist, &mut head.deadlist);
     dir::modify_dataset(mos, tx, clone_id, |ds| *ds = clone)?;
     dir::modify_dataset(mos, tx, head_id, |ds| *ds = head)?;
+    crate::scan::datasets::swapped(mos, tx, clone_id, head_id)?;
     bookmark::head_reset(mos, tx, head_id)?;
     livelist::remove(mos, tx, head.dir)?;
     livelist::remove(mos, tx, clone.dir)

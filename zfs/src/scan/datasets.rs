@@ -163,6 +163,18 @@ pub(crate) fn snapshotted(mos: &Mos, tx: &DmuTx, head: ObjectId, snapshot: Objec
     renumber(mos, tx, |id| if id == head.0 { snapshot.0 } else { id })
 }
 
+/// Two heads have exchanged their contents, in the sync thread: what was to be walked of one is the other's now.
+///
+/// # Errors
+/// What writing the scan's state gives.
+pub(crate) fn swapped(mos: &Mos, tx: &DmuTx, a: ObjectId, b: ObjectId) -> Result<()> {
+    renumber(mos, tx, |id| match id {
+        id if id == a.0 => b.0,
+        id if id == b.0 => a.0,
+        other => other,
+    })
+}
+
 fn renumber(mos: &Mos, tx: &DmuTx, new: impl Fn(u64) -> u64) -> Result<()> {
     {
         let mut state = mos.scan().state.lock();

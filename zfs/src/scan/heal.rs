@@ -1,7 +1,8 @@
 //! What a scan does with one block.
 use super::ScanFunc;
-use crate::Error;
-use crate::zio::Storage;
+use crate::zio::{Healed, Storage};
+use crate::{Error, Result};
+use alloc::vec::Vec;
 use ondisk::{BlkPtr, Bookmark};
 
 /// What came of a block.
@@ -13,12 +14,23 @@ pub(super) struct Checked {
     pub(super) is_bad: bool,
 }
 
-/// Scrubs or resilvers a block.
-pub(super) fn check(storage: &Storage, func: ScanFunc, bp: &BlkPtr, bookmark: Bookmark) -> Checked {
+/// Scrubs or resilvers blocks.
+pub(super) fn check<'a>(
+    storage: &Storage,
+    func: ScanFunc,
+    blocks: &'a [(BlkPtr, Bookmark)],
+) -> impl Iterator<Item = Checked> + use<'a> {
     let healed = match func {
-        ScanFunc::Resilver => storage.resilver_block(bp, bookmark),
-        _ => storage.scrub_block(bp, bookmark),
+        ScanFunc::Resilver => {
+            let each = blocks.iter().map(|(bp, mark)| storage.resilver_block(bp, *mark));
+            each.collect::<Vec<_>>()
+        }
+        _ => storage.scrub_blocks(blocks),
     };
+    healed.into_iter().zip(blocks).map(|(healed, (_, bookmark))| checked(healed, *bookmark))
+}
+
+fn checked(healed: Result<Healed>, bookmark: Bookmark) -> Checked {
     match healed {
         Ok(healed) => Checked { repaired: healed.repaired, is_bad: healed.nr_unrepaired > 0 },
         // The end of an intent log is a block that was never written; what is of an algorithm that is not built in

@@ -298,8 +298,7 @@ fn check_chunk(
     chunk: &[(BlkPtr, Bookmark)],
     results: &(AtomicU64, AtomicU64),
 ) {
-    for (bp, bookmark) in chunk {
-        let checked = heal::check(storage, func, bp, *bookmark);
+    for checked in heal::check(storage, func, chunk) {
         results.0.fetch_add(checked.repaired, Ordering::Relaxed);
         results.1.fetch_add(checked.is_bad.into(), Ordering::Relaxed);
     }

@@ -3,7 +3,7 @@
 //! Attempt `n` is side `n`.
 use super::leaf::Leaf;
 use super::queue::Payload;
-use super::sides::{Part, PartWrite, Sides, write_parts};
+use super::sides::{Part, PartWrite, Place, Sides, write_parts};
 use super::top::{ReadIo, Standing, TopVdev, WriteIo};
 use crate::{Error, Result};
 use abd::Abd;
@@ -93,6 +93,15 @@ impl TopVdev for Mirror {
     fn parts(&self, offset: u64, data: &Abd) -> Vec<Part> {
         let part = |leaf: &Arc<Leaf>| Part { leaf: leaf.clone(), offset, content: data.clone() };
         self.sides.iter().map(part).collect()
+    }
+
+    fn places(&self, offset: u64, len: usize) -> Vec<Place> {
+        let usable = self.sides.iter().filter(|leaf| leaf.is_usable());
+        usable.map(|leaf| Place { leaf: leaf.clone(), offset, len }).collect()
+    }
+
+    fn wholes(&self, _offset: u64, _len: usize, parts: Vec<Abd>) -> Option<Vec<Abd>> {
+        Some(parts)
     }
 
     fn nr_spare(&self, is_good: &dyn Fn(&Leaf) -> bool) -> Option<usize> {

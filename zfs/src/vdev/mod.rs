@@ -37,7 +37,7 @@ pub use health::{Health, VdevErrors, VdevState};
 pub use leaf::Leaf;
 pub use priority::Priority;
 pub(crate) use probe::Probe;
-pub use sides::Part;
+pub use sides::{Part, Place};
 pub use spec::{VdevKind, VdevSpec};
 pub use top::{ReadIo, Standing, TopInfo, TopVdev, Vdev, WriteIo};
 pub use tree::{Tops, VdevTree};

@@ -25,6 +25,17 @@ pub struct Part {
     pub content: Abd,
 }
 
+/// Where a leaf's part of a block is.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The leaf.
+    pub leaf: Arc<Leaf>,
+    /// Offset in the leaf's allocatable space.
+    pub offset: u64,
+    /// Bytes.
+    pub len: usize,
+}
+
 /// A part to be written, and which of the vdev's children the leaf belongs to.
 pub(crate) struct PartWrite {
     pub child: usize,

@@ -10,7 +10,7 @@ use super::leaf::Leaf;
 use super::mirror::Mirror;
 use super::priority::Priority;
 use super::raidz::RaidZ;
-use super::sides::{Part, Sides};
+use super::sides::{Part, Place, Sides};
 use super::spec::{VdevKind, VdevSpec};
 use crate::event::EventLog;
 use crate::{Error, Result};
@@ -105,6 +105,13 @@ pub trait TopVdev: Send + Sync + fmt::Debug {
 
     /// What each leaf holds of a block.
     fn parts(&self, offset: u64, data: &Abd) -> Vec<Part>;
+
+    /// Where the leaves' parts of a block are; none when not all of them can be read.
+    fn places(&self, offset: u64, len: usize) -> Vec<Place>;
+
+    /// The block as its parts have it, given in the order of [`Self::places`]: once for each independent copy. `None` when
+    /// parts contradict each other.
+    fn wholes(&self, offset: u64, len: usize, parts: Vec<Abd>) -> Option<Vec<Abd>>;
 
     /// How many more devices may be lost when only those that are `is_good` are there; `None` when that is too few
     /// already.
@@ -359,6 +366,14 @@ impl TopVdev for Absent {
 
     fn parts(&self, _offset: u64, _data: &Abd) -> Vec<Part> {
         Vec::new()
+    }
+
+    fn places(&self, _offset: u64, _len: usize) -> Vec<Place> {
+        Vec::new()
+    }
+
+    fn wholes(&self, _offset: u64, _len: usize, _parts: Vec<Abd>) -> Option<Vec<Abd>> {
+        None
     }
 
     fn nr_spare(&self, _is_good: &dyn Fn(&Leaf) -> bool) -> Option<usize> {

@@ -11,7 +11,7 @@ use abd::Abd;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use ondisk::gang::GANG_HEADER_SIZE;
-use ondisk::{BlkPtr, Bookmark, Checksum, Dva, Txg};
+use ondisk::{BlkPtr, Bookmark, Dva, Txg};
 
 /// Deepest gang tree.
 const DEPTH_MAX: usize = 8;
@@ -86,49 +86,20 @@ impl Storage {
     /// # Errors
     /// What reading the block gives: no copy is good.
     pub fn scrub_block(&self, bp: &BlkPtr, bookmark: Bookmark) -> Result<Healed> {
-        let mut healed = Healed::default();
-        if let Some(examined) = self.all_right(bp) {
-            return Ok(Healed { examined, ..healed });
-        }
-        if bp.dvas().next().is_some() && !bp.is_embedded() {
-            self.heal(bp, bookmark, Mode::Scrub, 0, &mut healed)?;
-        }
-        Ok(healed)
+        self.scrub_blocks(&[(*bp, bookmark)]).pop().unwrap_or(Err(Error::Invalid))
     }
 
-    /// Reads every leaf's copy of a plain block once, all at a time: how many bytes, when each of them is right. `None`
-    /// when one is not, or when leaves hold parts of the block: then it must be looked at more closely.
-    fn all_right(&self, bp: &BlkPtr) -> Option<u64> {
-        let has_checksum = !matches!(bp.checksum_alg(), Checksum::Off | Checksum::NoParity);
-        if bp.is_gang() || bp.is_embedded() || !has_checksum || bp.dvas().next().is_none() {
-            return None;
-        }
-        let (group, mut leaves) = (IoGroup::new(), Vec::new());
-        let mut places = Vec::new();
-        for dva in bp.dvas() {
-            let (vdev, len) = self.extent_of(&dva, bp.psize())?;
-            let io = vdev.io();
-            if !io.children().is_empty()
-                || io.leaves().iter().any(|leaf| leaf.health().misses(bp.phys_birth()))
-            {
-                return None;
+    /// As [`Self::scrub_block`], several at a time: what came of each.
+    pub fn scrub_blocks(&self, blocks: &[(BlkPtr, Bookmark)]) -> Vec<Result<Healed>> {
+        let looked = self.all_right(blocks.iter().map(|(bp, _)| bp));
+        let one = |((bp, bookmark), examined): (&(BlkPtr, Bookmark), Option<u64>)| {
+            let mut healed = Healed { examined: examined.unwrap_or(0), ..Healed::default() };
+            if examined.is_none() && bp.dvas().next().is_some() && !bp.is_embedded() {
+                self.heal(bp, *bookmark, Mode::Scrub, 0, &mut healed)?;
             }
-            let usable = io.leaves().iter().filter(|leaf| leaf.is_usable());
-            places.extend(usable.map(|leaf| (leaf.clone(), dva.offset, len)));
-        }
-        for (tag, (leaf, offset, len)) in places.iter().enumerate() {
-            leaf.start_read(*offset, *len, Priority::Scrub, group.completion(tag as u64));
-            leaves.push(leaf.clone());
-        }
-        let mut examined = 0;
-        let mut is_right = !places.is_empty();
-        for done in group.wait(leaves.iter().map(|leaf| &**leaf)) {
-            let bytes =
-                done.buf.filter(|_| done.result.is_ok()).and_then(|b| self.trim(b, bp.psize() as usize));
-            is_right &= bytes.is_some_and(|bytes| self.verify(bp, &bytes.freeze()).is_ok());
-            examined += places[done.tag as usize].2 as u64;
-        }
-        is_right.then_some(examined)
+            Ok(healed)
+        };
+        blocks.iter().zip(looked).map(one).collect()
     }
 
     fn note_unhealed(&self, bp: &BlkPtr) {

@@ -18,6 +18,7 @@ mod heal;
 mod in_flight;
 mod log;
 mod log_block;
+mod look;
 mod physical;
 mod policy;
 mod prepare;

@@ -17,7 +17,7 @@ use self::map::Map;
 use self::stripe::Stripe;
 use super::leaf::Leaf;
 use super::queue::Payload;
-use super::sides::{Part, PartWrite, Sides, write_parts};
+use super::sides::{Part, PartWrite, Place, Sides, write_parts};
 use super::top::{ReadIo, Standing, TopVdev, WriteIo};
 use crate::{Error, Result};
 use abd::Abd;
@@ -200,6 +200,46 @@ impl TopVdev for RaidZ {
 
     fn parts(&self, offset: u64, data: &Abd) -> Vec<Part> {
         self.part_writes(offset, data).into_iter().map(|w| w.part).collect()
+    }
+
+    fn places(&self, offset: u64, len: usize) -> Vec<Place> {
+        if !self.leaves.iter().all(|leaf| leaf.is_usable()) {
+            return Vec::new();
+        }
+        let map = self.map(offset, len);
+        let columns = map.columns.iter().filter(|column| column.len > 0);
+        columns
+            .flat_map(|column| {
+                let sides = self.children[column.child].iter();
+                sides.map(|leaf| Place { leaf: leaf.clone(), offset: column.offset, len: column.len })
+            })
+            .collect()
+    }
+
+    fn wholes(&self, offset: u64, len: usize, parts: Vec<Abd>) -> Option<Vec<Abd>> {
+        let map = self.map(offset, len);
+        let mut parts = parts.into_iter();
+        let mut columns = Vec::new();
+        for column in &map.columns {
+            if column.len == 0 {
+                columns.push(Abd::zeroed(0));
+                continue;
+            }
+            let first = parts.next()?;
+            for _ in 1..self.children[column.child].len() {
+                let other = parts.next()?;
+                if other.to_contiguous() != first.to_contiguous() {
+                    return None;
+                }
+            }
+            columns.push(first);
+        }
+        let data = columns.split_off(map.parity().len());
+        let bytes: Vec<_> = data.iter().map(Abd::to_contiguous).collect();
+        let slices: Vec<&[u8]> = bytes.iter().map(|b| &**b).collect();
+        let is_right =
+            |(row, found): (usize, &Abd)| parity::parity(row, &slices, found.len()) == *found.to_contiguous();
+        columns.iter().enumerate().all(is_right).then(|| alloc::vec![Abd::concat(data.iter().cloned())])
     }
 
     fn nr_spare(&self, is_good: &dyn Fn(&Leaf) -> bool) -> Option<usize> {
