@@ -214,7 +214,7 @@ fn properties_are_kept_and_inherited() {
     spa.set_property("tank/a/b", &Property::Compression, &PropertyValue::Number(2)).unwrap();
     assert_eq!(b.objset().properties().compress, ondisk::Compression::Off);
     assert_eq!(get("tank/a/b", &Property::Compression).1, Source::Local);
-    spa.inherit_property("tank/a/b", &Property::Compression).unwrap();
+    spa.inherit_property("tank/a/b", &Property::Compression, false).unwrap();
     assert_eq!(get("tank/a/b", &Property::Compression), (PropertyValue::Number(15), from_a));
     assert_clean(&spa);
     spa.export().unwrap();

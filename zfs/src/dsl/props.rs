@@ -268,6 +268,16 @@ pub(crate) fn inherit_in(mos: &Mos, tx: &DmuTx, zap: ObjectId, property: &Proper
     Ok(())
 }
 
+/// Removes a local value and what hides a received one: that is in force again (`zfs inherit -S`).
+pub(crate) fn revert_in(mos: &Mos, tx: &DmuTx, zap: ObjectId, property: &Property) -> Result<()> {
+    for key in [property.name().to_string(), format!("{}{INHERIT}", property.name())] {
+        if mos.zap_has(zap, &key)? {
+            mos.zap_remove(tx, zap, &key)?;
+        }
+    }
+    Ok(())
+}
+
 /// Compression's number without the zstd level above it.
 const COMPRESSION_MASK: u64 = 0x7f;
 

@@ -537,11 +537,11 @@ impl Spa {
         self.properties_changed()
     }
 
-    /// Removes a local property.
+    /// Removes a local property; with `to_received` what a stream brought is in force again.
     ///
     /// # Errors
     /// As [`Self::set_property`].
-    pub fn inherit_property(&self, name: &str, property: &Property) -> Result<()> {
+    pub fn inherit_property(&self, name: &str, property: &Property, to_received: bool) -> Result<()> {
         let _admin = self.admin.lock();
         self.check_writable()?;
         let found = names::find(&self.mos, self.root_dir(), name)?;
@@ -549,7 +549,8 @@ impl Spa {
         if found.is_snapshot && !is_users || !property.is_inheritable() {
             return Err(Error::Invalid);
         }
-        let command = format!("zfs inherit {} {name}", property.name());
+        let flag = if to_received { "-S " } else { "" };
+        let command = format!("zfs inherit {flag}{} {name}", property.name());
         let property = property.clone();
         self.run_task(When::AfterDatasets, move |spa, _, tx| {
             let zap = match found.is_snapshot {
@@ -557,7 +558,8 @@ impl Spa {
                 false => dir::read(&spa.mos, found.dir)?.props_zap,
             };
             if !zap.is_none() {
-                props::inherit_in(&spa.mos, tx, zap, &property)?;
+                let change = if to_received { props::revert_in } else { props::inherit_in };
+                change(&spa.mos, tx, zap, &property)?;
             }
             spa.note(tx, &command)
         })?;

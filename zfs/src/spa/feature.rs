@@ -129,10 +129,12 @@ const FULL_MORE: &[Feature] = &[
     Feature::AllocationClasses,
     Feature::LogSpacemap,
     Feature::ZpoolCheckpoint,
-    Feature::Zilsaxattr,
     Feature::Livelist,
     Feature::FilesystemLimits,
 ];
+
+/// What a full pool has that OpenZFS 2.0 does not know.
+const FULL_NEWER: &[Feature] = &[Feature::Zilsaxattr];
 
 impl Compatibility {
     /// The value of the pool property `compatibility`, if it is one of the named sets.
@@ -151,7 +153,10 @@ impl Compatibility {
     pub fn features(&self) -> Result<Vec<Feature>, String> {
         let mut enabled = Vec::new();
         match self {
-            Self::Full | Self::OpenZfs20Linux => {
+            Self::Full => {
+                GRUB2.iter().chain(FULL_MORE).chain(FULL_NEWER).for_each(|f| enable(*f, &mut enabled));
+            }
+            Self::OpenZfs20Linux => {
                 GRUB2.iter().chain(FULL_MORE).for_each(|f| enable(*f, &mut enabled));
                 // Younger than 2.0.
                 if *self == Self::Full {

@@ -26,6 +26,9 @@ pub enum DatasetCommand {
         /// Below, too.
         #[arg(short)]
         recursive: bool,
+        /// Go back to the value that a stream brought, if one did.
+        #[arg(short = 'S')]
+        received: bool,
         /// The property.
         property: String,
         /// Datasets.

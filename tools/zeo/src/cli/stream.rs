@@ -37,6 +37,12 @@ pub struct Send {
     /// Embedded blocks as such.
     #[arg(short, long)]
     pub embed: bool,
+    /// Blocks as they are stored, whatever they are: -L, -c and -e. Encrypted datasets are refused.
+    #[arg(short = 'w', long)]
+    pub raw: bool,
+    /// Accepted as zfs(8) has it: streams are never deduplicated.
+    #[arg(short = 'D', long, hide = true)]
+    pub dedup: bool,
     /// Go on with an interrupted stream: the token of its receiver.
     #[arg(short = 't', value_name = "TOKEN",
         conflicts_with_all = ["snapshot", "from", "all_from", "replicate", "props", "holds"])]

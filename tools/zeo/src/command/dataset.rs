@@ -16,6 +16,7 @@ pub mod destroy;
 pub mod diff;
 pub mod get;
 pub mod list;
+mod names;
 pub mod space;
 pub mod table;
 pub mod target;
@@ -36,8 +37,8 @@ pub fn run(command: DatasetCommand, mode: Mode) -> Result<()> {
         DatasetCommand::List(args) => list::run(&args, mode, None),
         DatasetCommand::Get(args) => get::run(&args, mode),
         DatasetCommand::Set { image, words } => change::set(&image, &words),
-        DatasetCommand::Inherit { image, recursive, property, datasets } => {
-            change::inherit(&image, recursive, &property, &datasets)
+        DatasetCommand::Inherit { image, recursive, received, property, datasets } => {
+            change::inherit(&image, (recursive, received), &property, &datasets)
         }
         DatasetCommand::Snap(snap) => run_snap(snap.command, mode),
         DatasetCommand::Clone { image, properties, snapshot, dataset } => {

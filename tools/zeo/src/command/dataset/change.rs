@@ -1,13 +1,15 @@
 //! Commands that change one thing: what the pool is asked, and what is said when it refuses.
 use super::target::{self, About, Target};
-use super::{destroy, space};
+use super::{destroy, names, space};
 use crate::cli::dataset::{Create, Hold, Rename, Rollback};
-use crate::failure::Failure;
+use crate::failure::{DATA, Failure};
 use anyhow::{Result, anyhow, bail};
 use mkfs::pool::parse_property;
 use vfs::TimeSpec;
 use zfs::Error;
 use zfs::dsl::{Property, PropertyValue};
+
+const LIMITS: &str = "`zeo get IMAGE filesystem_limit,snapshot_limit` shows whose; set it higher, or to none";
 
 /// `NAME=VALUE`..
 fn parse(properties: &[String]) -> Result<Vec<(Property, PropertyValue)>> {
@@ -29,6 +31,7 @@ pub fn create(args: &Create) -> Result<()> {
         if args.parents {
             make_parents(target, &full)?;
         }
+        names::new_dataset(target, &full)?;
         mkfs::file_system::create_dataset(target.spa(), &full, &properties, now())
             .map_err(|e| e.context(format!("cannot create '{full}'")))
     })
@@ -71,12 +74,31 @@ pub fn set(image: &str, words: &[String]) -> Result<()> {
     target::change(image, |target| {
         for name in &datasets {
             let full = target.full(name);
+            match full.contains('@') {
+                true => names::snapshot(target, &full)?,
+                false => names::dataset(target, &full)?,
+            }
             for (name, value) in limits.iter().filter_map(|word| word.split_once('=')) {
                 space::set(target, &full, name, value)?;
             }
             for (property, value) in &properties {
                 let what = || format!("cannot set property '{}' of '{full}'", property.name());
-                target.spa().set_property(&full, property, value).about(what)?;
+                match target.spa().set_property(&full, property, value) {
+                    Err(Error::Quota) => {
+                        let hint =
+                            "a quota is not below what is used or reserved: `zeo get IMAGE used,reservation`";
+                        return Err(Failure::new(DATA, what() + ": too little", hint).into());
+                    }
+                    Err(Error::Invalid) if full.contains('@') => {
+                        let hint = "snapshots have user properties only (with a colon)";
+                        return Err(Failure::new(DATA, what(), hint).into());
+                    }
+                    Err(Error::Unsupported) => {
+                        let hint = "the pool lacks the feature filesystem_limits";
+                        return Err(Failure::new(DATA, what(), hint).into());
+                    }
+                    other => other.about(what)?,
+                }
             }
         }
         Ok(())
@@ -87,7 +109,12 @@ pub fn set(image: &str, words: &[String]) -> Result<()> {
 ///
 /// # Errors
 /// What the pool says.
-pub fn inherit(image: &str, is_recursive: bool, property: &str, datasets: &[String]) -> Result<()> {
+pub fn inherit(
+    image: &str,
+    (is_recursive, to_received): (bool, bool),
+    property: &str,
+    datasets: &[String],
+) -> Result<()> {
     let property = Property::parse(property).map_err(|_| anyhow!("there is no property '{property}'"))?;
     if !property.is_inheritable() {
         let hint = format!("use `zeo set IMAGE {}=none DATASET` to clear it", property.name());
@@ -104,7 +131,7 @@ pub fn inherit(image: &str, is_recursive: bool, property: &str, datasets: &[Stri
             for info in all.iter().filter(|info| is_meant(&info.name)) {
                 nr += 1;
                 let what = || format!("cannot inherit '{}' for '{}'", property.name(), info.name);
-                target.spa().inherit_property(&info.name, &property).about(what)?;
+                target.spa().inherit_property(&info.name, &property, to_received).about(what)?;
             }
             if nr == 0 {
                 bail!("cannot open '{top}': dataset does not exist");
@@ -122,9 +149,15 @@ pub fn snapshot(image: &str, is_recursive: bool, properties: &[String], names: &
     let properties = parse(properties)?;
     target::change(image, |target| {
         let full: Vec<String> = names.iter().map(|name| target.full(name)).collect();
+        full.iter().try_for_each(|name| names::new_snapshot(target, name))?;
         let names: Vec<&str> = full.iter().map(String::as_str).collect();
         let what = || format!("cannot create snapshot {}", names.join(" "));
-        target.spa().snapshot(&names, is_recursive, &properties).about(what)
+        match target.spa().snapshot(&names, is_recursive, &properties) {
+            Err(Error::Quota) => {
+                Err(Failure::new(DATA, what() + ": snapshot_limit is reached", LIMITS).into())
+            }
+            other => other.about(what),
+        }
     })
 }
 
@@ -137,7 +170,14 @@ pub fn clone(image: &str, properties: &[String], snapshot: &str, dataset: &str) 
     target::change(image, |target| {
         let (snapshot, full) = (target.full(snapshot), target.full(dataset));
         let what = || format!("cannot create '{full}' of '{snapshot}'");
-        target.spa().clone_snapshot(&snapshot, &full, &properties).about(what)
+        names::snapshot(target, &snapshot)?;
+        names::new_dataset(target, &full)?;
+        match target.spa().clone_snapshot(&snapshot, &full, &properties) {
+            Err(Error::Quota) => {
+                Err(Failure::new(DATA, what() + ": filesystem_limit is reached", LIMITS).into())
+            }
+            other => other.about(what),
+        }
     })
 }
 
@@ -148,6 +188,7 @@ pub fn clone(image: &str, properties: &[String], snapshot: &str, dataset: &str) 
 pub fn promote(image: &str, dataset: &str) -> Result<()> {
     target::change(image, |target| {
         let full = target.full(dataset);
+        names::dataset(target, &full)?;
         match target.spa().promote(&full) {
             Err(Error::Invalid) => bail!("cannot promote '{full}': not a cloned filesystem"),
             Err(Error::Exists) => {
@@ -165,6 +206,7 @@ pub fn promote(image: &str, dataset: &str) -> Result<()> {
 pub fn rollback(args: &Rollback) -> Result<()> {
     target::change(&args.image, |target| {
         let full = target.full(&args.snapshot);
+        names::snapshot(target, &full)?;
         if args.clones {
             destroy::clones_of_newer(target, &full)?;
         }
@@ -192,6 +234,10 @@ pub fn rename(args: &Rename) -> Result<()> {
     target::change(&args.image, |target| {
         let from = target.full(&args.from);
         let what = || format!("cannot rename '{from}' to '{}'", args.to);
+        match from.contains('@') {
+            true => names::snapshot(target, &from)?,
+            false => names::dataset(target, &from)?,
+        }
         if let Some((path, _)) = from.split_once('@') {
             let to = match args.to.split_once('@') {
                 Some((other, to)) if other.is_empty() || target.full(other) == path => to,
@@ -206,7 +252,14 @@ pub fn rename(args: &Rename) -> Result<()> {
         {
             make_parents(target, &format!("{parent}/"))?;
         }
-        target.spa().rename_dataset(&from, &to).about(what)
+        if to.starts_with(&format!("{from}/")) {
+            bail!("cannot rename '{from}' to '{to}': a dataset cannot be below itself");
+        }
+        names::new_dataset(target, &to)?;
+        match target.spa().rename_dataset(&from, &to) {
+            Err(Error::Quota) => Err(Failure::new(DATA, what() + ": a limit is reached", LIMITS).into()),
+            other => other.about(what),
+        }
     })
 }
 
@@ -230,13 +283,24 @@ pub fn hold(args: &Hold) -> Result<()> {
 pub fn release(args: &Hold) -> Result<()> {
     with_snapshots(args, |target, names| {
         let what = || format!("cannot release {} from {}", args.tag, names.join(" "));
-        target.spa().release(&args.tag, names, args.recursive).about(what)
+        match target.spa().release(&args.tag, names, args.recursive) {
+            Err(Error::NotFound) => Err(Failure::new(
+                DATA,
+                what() + ": no such tag",
+                "`zeo holds IMAGE SNAPSHOT` shows those it has",
+            )
+            .into()),
+            other => other.about(what),
+        }
     })
 }
 
 fn with_snapshots(args: &Hold, job: impl FnOnce(&Target, &[&str]) -> Result<()>) -> Result<()> {
     target::change(&args.image, |target| {
         let full: Vec<String> = args.snapshots.iter().map(|name| target.full(name)).collect();
+        if !args.recursive {
+            full.iter().try_for_each(|name| names::snapshot(target, name))?;
+        }
         job(target, &full.iter().map(String::as_str).collect::<Vec<_>>())
     })
 }
@@ -248,6 +312,9 @@ fn with_snapshots(args: &Hold, job: impl FnOnce(&Target, &[&str]) -> Result<()>)
 pub fn bookmark(image: &str, source: &str, name: &str) -> Result<()> {
     target::change(image, |target| {
         let source = target.full(source);
+        if !source.contains('#') {
+            names::snapshot(target, &source)?;
+        }
         let path = source.split(['@', '#']).next().unwrap_or_default();
         let full = if name.starts_with('#') { format!("{path}{name}") } else { target.full(name) };
         target.spa().bookmark(&source, &full).about(|| format!("cannot create bookmark '{full}'"))

@@ -1,6 +1,7 @@
 //! `zeo snap diff`: what became of each file between two snapshots, as `zfs diff` prints it.
 //!
 //! The objects that differ come from the pool; their names are found upwards, from a file's parent to the root.
+use super::names;
 use super::target::{self, About, Target};
 use crate::cli::dataset::Diff;
 use crate::report::{Mode, print_json};
@@ -45,7 +46,12 @@ pub fn run(args: &Diff, mode: Mode) -> Result<()> {
         let Some((path, _)) = from.split_once('@') else {
             bail!("'{from}' is not a snapshot");
         };
+        names::snapshot(target, &from)?;
         let to = args.to.as_ref().map_or_else(|| path.to_owned(), |to| target.full(to));
+        match to.contains('@') {
+            true => names::snapshot(target, &to)?,
+            false => names::dataset(target, &to)?,
+        }
         compare(target, &from, &to)
     })?;
     if mode == Mode::Json {

@@ -11,6 +11,8 @@ use std::cmp::Ordering;
 use zfs::dsl::DatasetInfo;
 
 const DEFAULT_COLUMNS: &str = "name,used,avail,refer,mountpoint";
+/// What `-o space` stands for.
+const SPACE_COLUMNS: &str = "name,avail,used,usedsnap,usedds,usedrefreserv,usedchild";
 
 /// Prints the listing; `forced` is the kind when the command says it.
 ///
@@ -23,8 +25,12 @@ pub fn run(args: &List, mode: Mode, forced: Option<&str>) -> Result<()> {
             scope.types = forced.map(str::to_owned);
         }
         let items = items(target, &scope, &args.datasets)?;
-        let columns: Vec<&str> =
-            args.columns.as_deref().unwrap_or(DEFAULT_COLUMNS).split(',').map(str::trim).collect();
+        let columns = match args.columns.as_deref() {
+            Some("space") => SPACE_COLUMNS,
+            Some(columns) => columns,
+            None => DEFAULT_COLUMNS,
+        };
+        let columns: Vec<&str> = columns.split(',').map(str::trim).collect();
         let mut rows =
             items.iter().map(|item| Row::of(target, item, &columns, args)).collect::<Result<Vec<_>>>()?;
         rows.sort_by(|a, b| a.compare(b, args.sort.len()));

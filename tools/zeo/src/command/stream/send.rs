@@ -81,7 +81,11 @@ fn write(image: &Image, spec: &SendSpec, out: impl Write, mut shown: impl FnMut(
 }
 
 fn spec(image: &Image, args: &Send) -> Result<SendSpec> {
-    let blocks = BlockOptions { large: args.large_block, compressed: args.compressed, embedded: args.embed };
+    let blocks = BlockOptions {
+        large: args.large_block || args.raw,
+        compressed: args.compressed || args.raw,
+        embedded: args.embed || args.raw,
+    };
     if let Some(text) = &args.token {
         return resumed(image, text);
     }
