@@ -611,3 +611,22 @@ fn replicas_follow_their_source() {
     assert_clean(&dst);
     [src, dst].iter().for_each(|spa| spa.export().unwrap());
 }
+
+/// Nothing is received over what is in use, and it is said before the stream is read.
+#[test]
+fn what_is_open_is_not_replaced() {
+    let (src, full, incremental) = two_streams(4);
+    let (_, dst) = pool("dst");
+    receive(&dst, &full, "dst/fs", &ReceiveOptions::default()).unwrap();
+    let before = state(&dst);
+    let user = dst.open_dataset("dst/fs").unwrap();
+    let begin = &incremental[..RECORD_SIZE];
+    assert_eq!(receive(&dst, begin, "dst/fs", &ReceiveOptions::default()), Err(Error::Busy));
+    assert_eq!(receive(&dst, &incremental, "dst/fs", &ReceiveOptions::default()), Err(Error::Busy));
+    drop(user);
+    assert!(state(&dst) == before);
+    receive(&dst, &incremental, "dst/fs", &ReceiveOptions::default()).unwrap();
+    assert_same((&src, "src/fs@b"), (&dst, "dst/fs"), "the head");
+    assert_clean(&dst);
+    [src, dst].iter().for_each(|spa| spa.export().unwrap());
+}

@@ -1,14 +1,19 @@
 //! Users' holds on snapshots: a ZAP of tags, each with the time it was set. A held snapshot is not destroyed; one whose
 //! destruction was put off goes with its last hold or clone.
+//!
+//! Holds of OpenZFS that are to live no longer than a program (`zfs send`, `zfs diff`) also stand in `tmp_userrefs` of the
+//! pool, as `SNAPSHOT-TAG`: those that a crash left go at the next import. This build makes none.
 use super::dir;
 use super::snapshot;
 use crate::dmu::DmuTx;
 use crate::spa::environment::Environment;
 use crate::spa::mos::Mos;
 use crate::{Error, Result};
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use ondisk::dsl::DslDatasetFlags;
+use ondisk::pool_directory::TMP_USERREFS;
 use ondisk::{DmuType, ObjectId};
 
 /// Longest tag, as OpenZFS has it.
@@ -76,5 +81,31 @@ pub(crate) fn check_release(mos: &Mos, id: ObjectId, tag: &str) -> Result<bool> 
 pub(crate) fn release(mos: &Mos, tx: &DmuTx, id: ObjectId, tag: &str) -> Result<u64> {
     let zap = dir::read_dataset(mos, id)?.userrefs.non_zero().ok_or(Error::NotFound)?;
     mos.zap_remove(tx, zap, tag)?;
+    forget_temporary(mos, tx, id, tag)?;
     mos.zap(zap)?.len()
+}
+
+/// The temporary holds of the pool: snapshots and tags.
+pub(crate) fn temporary(mos: &Mos) -> Result<Vec<(ObjectId, String)>> {
+    let mut found = Vec::new();
+    if let Some(zap) = mos.directory_entry(TMP_USERREFS)?.and_then(ObjectId::non_zero) {
+        mos.for_each_u64(zap, &mut |name, _| {
+            let (id, tag) = name.split_once('-').ok_or(Error::Damaged)?;
+            let id = u64::from_str_radix(id, 16).map_err(|_| Error::Damaged)?;
+            found.push((ObjectId(id), String::from(tag)));
+            Ok(())
+        })?;
+    }
+    Ok(found)
+}
+
+/// A hold is no temporary one (any more).
+pub(crate) fn forget_temporary(mos: &Mos, tx: &DmuTx, id: ObjectId, tag: &str) -> Result<()> {
+    let Some(zap) = mos.directory_entry(TMP_USERREFS)?.and_then(ObjectId::non_zero) else {
+        return Ok(());
+    };
+    match mos.zap_remove(tx, zap, &format!("{:x}-{tag}", id.0)) {
+        Err(Error::NotFound) => Ok(()),
+        other => other,
+    }
 }

@@ -189,7 +189,7 @@ impl Spa {
         self.close(id)
     }
 
-    fn close_is_possible(&self, id: ObjectId) -> Result<()> {
+    pub(super) fn close_is_possible(&self, id: ObjectId) -> Result<()> {
         let _not_syncing = self.syncing.lock();
         match self.open.lock().get(&id.0) {
             Some(ds) if Arc::strong_count(ds) > 1 => Err(Error::Busy),

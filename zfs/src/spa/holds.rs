@@ -111,6 +111,34 @@ impl Spa {
         })
     }
 
+    /// Releases the holds of programs that a crash has ended.
+    pub(super) fn release_temporary(self: &Arc<Self>) -> Result<()> {
+        let left = holds::temporary(&self.mos)?;
+        if left.is_empty() {
+            return Ok(());
+        }
+        log::info!("zfs: {} temporary holds are released", left.len());
+        self.run_task(When::AfterDatasets, move |spa, _, tx| {
+            for (id, tag) in &left {
+                match holds::check_release(&spa.mos, *id, tag) {
+                    Ok(is_going) => {
+                        let refs = holds::release(&spa.mos, tx, *id, tag)?;
+                        let dir_id = dir::read_dataset(&spa.mos, *id)?.dir;
+                        let name = spa.origin_name(*id)?.unwrap_or_default();
+                        spa.note_event(tx, "release", &name, *id, &format!("tag = {tag} refs now {refs}"))?;
+                        let doomed = Found { dir: dir_id, dataset: *id, is_snapshot: true };
+                        if is_going {
+                            spa.destroy_snapshot_in(tx, &name, &doomed, false)?;
+                        }
+                    }
+                    // Released, or gone with its snapshot, whatever its number is used for now.
+                    Err(_) => holds::forget_temporary(&spa.mos, tx, *id, tag)?,
+                }
+            }
+            Ok(())
+        })
+    }
+
     /// The holds of a snapshot: tags, and when they were set (seconds since 1970).
     ///
     /// # Errors

@@ -137,6 +137,7 @@ impl Spa {
             }
             spa.start_beat();
             spa.destroy_interrupted()?;
+            spa.release_temporary()?;
             crate::scan::Scan::start(&spa);
         } else {
             spa.storage.load_metaslabs(&spa.mos, &space_maps::log_index(&spa.mos, &spa.storage)?)?;

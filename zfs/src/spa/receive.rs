@@ -94,7 +94,7 @@ impl Spa {
     /// # Errors
     /// `Exists` for a full stream on an existing dataset without `force` (or with snapshots), and for a snapshot that is
     /// there already; `NotFound`; `NoBase`; `Modified` when the target changed since the base and `force` is not set;
-    /// `Busy` when a receive into it is under way or can be resumed; `Unsupported`; names' and writing's.
+    /// `Busy` when the target is open (mounted), or a receive into it is under way or can be resumed; `Unsupported`; names' and writing's.
     pub(crate) fn open_inbox(self: &Arc<Self>, spec: &InboxSpec<'_>) -> Result<Inbox> {
         let _admin = self.admin.lock();
         self.check_writable()?;
@@ -149,6 +149,8 @@ impl Spa {
         if self.mos.zap_has(head.snapnames_zap, spec.snapshot)? {
             return Err(Error::Exists);
         }
+        // Nobody takes the ground from under those who use it; said before the whole stream was read.
+        self.close_is_possible(found.dataset)?;
         // Everything written before is on disk: what has changed shows there.
         self.txgs.sync_all()?;
         let head = dir::read_dataset(&self.mos, found.dataset)?;

@@ -182,7 +182,7 @@ impl Follower {
             match found {
                 None if self.may_destroy => changes.push(Change::DestroySnapshot(full)),
                 Some((there, _)) if there != name => {
-                    changes.push(Change::RenameSnapshot(full, there.clone()))
+                    changes.push(Change::RenameSnapshot(full, there.clone()));
                 }
                 _ => {}
             }
