@@ -6,7 +6,7 @@ use rt_std as _;
 use std::sync::Arc;
 use zfs::Error;
 use zfs::dmu::{DmuTx, NewObject, Objset, TxSpace};
-use zfs::spa::{Compatibility, ImportOptions, PoolSpec, Spa, VdevSpec};
+use zfs::spa::{Blocks, Compatibility, ImportOptions, PoolSpec, Spa, VdevSpec};
 
 const SIZE: u64 = 128 << 20;
 
@@ -61,7 +61,11 @@ fn what_was_destroyed_since_is_there_again() {
     assert_eq!(spa.checkpoint(), Err(Error::Exists));
     let second = VdevSpec { device: Arc::new(MemDisk::new(SIZE)), path: "/dev/vdb".into(), is_file: false };
     let first = spa.vdevs()[0].guid;
-    assert_eq!(spa.attach(first, &second), Err(Error::Exists), "the checkpoint would not know it");
+    assert_eq!(
+        spa.attach(first, &second, Blocks::Fit),
+        Err(Error::Exists),
+        "the checkpoint would not know it"
+    );
     spa.destroy_dataset("tank/old").unwrap();
     spa.create_dataset("tank/new", &[], &mut nothing).unwrap();
     fill(&spa, "tank/new", 2);

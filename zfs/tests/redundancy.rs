@@ -9,7 +9,7 @@ use std::time::Duration;
 use zfs::dmu::{DmuTx, NewObject, Objset, TxSpace};
 use zfs::event::Event;
 use zfs::scan::ScanFunc;
-use zfs::spa::{ImportOptions, PoolNumber, PoolSpec, Purpose, Spa, TopKind, TopSpec, VdevSpec};
+use zfs::spa::{Blocks, ImportOptions, PoolNumber, PoolSpec, Purpose, Spa, TopKind, TopSpec, VdevSpec};
 use zfs::vdev::VdevState;
 
 const DISK: u64 = 64 << 20;
@@ -220,9 +220,9 @@ fn sides_come_and_go() {
     let first = pool.write(1);
     let original = leaf_guids(&pool.spa)[0];
     let new = pool.add_disk();
-    pool.spa.attach(original, &new).unwrap();
+    pool.spa.attach(original, &new, Blocks::Fit).unwrap();
     assert_eq!(kinds(&pool.spa), ["mirror2"]);
-    assert_eq!(pool.spa.attach(original, &new), Err(zfs::Error::Busy));
+    assert_eq!(pool.spa.attach(original, &new, Blocks::Fit), Err(zfs::Error::Busy));
     let second = pool.write(2);
     pool.reopen_without(&[]);
     pool.resilver();
@@ -264,7 +264,7 @@ fn replaced_devices_leave_when_all_is_brought_over() {
                 pool.reopen_without(&[1]);
             }
             let new = pool.add_disk();
-            pool.spa.replace(old, &new).unwrap();
+            pool.spa.replace(old, &new, Blocks::Fit).unwrap();
             let second = pool.write(2);
             pool.resilver();
             assert!(!leaf_guids(&pool.spa).contains(&old), "{kind:?}: the old one has left");
@@ -471,7 +471,7 @@ fn a_mirror_grows_when_its_last_small_device_has_left() {
         assert_eq!(pool.size(), before);
         let disk = Arc::new(MemDisk::new(4 * DISK));
         pool.disks.push(disk.clone());
-        pool.spa.replace(old, &device(&disk, pool.disks.len() - 1)).unwrap();
+        pool.spa.replace(old, &device(&disk, pool.disks.len() - 1), Blocks::Fit).unwrap();
         pool.resilver();
     }
     assert!(pool.size() > 3 * before);
@@ -643,4 +643,40 @@ fn what_is_no_mirror_or_not_whole_is_not_split() {
     pool.reopen_without(&[0]);
     assert_eq!(pool.spa.split("other", &[]).map(drop), Err(zfs::Error::Busy), "nothing would be left");
     assert_eq!(pool.spa.split("a/b", &[]).map(drop), Err(zfs::Error::Invalid));
+}
+
+#[test]
+fn the_spare_that_fits_best_comes_in() {
+    let mut pool = Pool::create(MIRROR, 2);
+    // The third is just as large as what it may stand in for.
+    let mut spares = Vec::new();
+    for capacity in [4 * DISK, 3 * DISK, DISK, 2 * DISK] {
+        let disk = Arc::new(MemDisk::new(capacity));
+        pool.disks.push(disk.clone());
+        spares.push(device(&disk, pool.disks.len() - 1));
+    }
+    let top = TopSpec { kind: TopKind::Disk, purpose: Purpose::Spare, devices: spares };
+    pool.spa.add(&[top], None).unwrap();
+    pool.fail_writes(1, DiskError::Gone);
+    let first = pool.write(1);
+    pool.await_state(1, VdevState::Removed);
+    pool.resilver();
+    let side = pool.spa.vdevs()[0].children[1].children[1].clone();
+    assert_eq!(side.path.as_deref(), Some("/dev/disk4"));
+    pool.assert_holds(first, 1);
+    pool.assert_clean();
+}
+
+#[test]
+fn a_device_of_larger_blocks_is_not_taken_unasked() {
+    let disks = [Arc::new(MemDisk::new(DISK))];
+    let spec = PoolSpec { ashift: 9, ..PoolSpec::new("tank") };
+    let spa = Spa::create(vec![device(&disks[0], 0)], &spec, &mut nothing).unwrap();
+    let target = leaf_guids(&spa)[0];
+    let large = Arc::new(MemDisk::with(DISK, 4096, blockdev::WriteCache::Volatile));
+    for blocks in [Blocks::Fit, Blocks::MayBeLarger] {
+        assert_eq!(spa.attach(target, &device(&large, 1), blocks), Err(zfs::Error::Invalid));
+    }
+    spa.attach(target, &device(&Arc::new(MemDisk::new(DISK)), 2), Blocks::Fit).unwrap();
+    spa.export().unwrap();
 }

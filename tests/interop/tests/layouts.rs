@@ -5,7 +5,7 @@ use blockdev::BlockDevice;
 use blockdev_host::MemDisk;
 use common::{assert_verified, churn, fill, judge};
 use std::sync::Arc;
-use zfs::spa::{ImportOptions, PoolSpec, Purpose, Spa, TopKind, TopSpec, VdevSpec};
+use zfs::spa::{Blocks, ImportOptions, PoolSpec, Purpose, Spa, TopKind, TopSpec, VdevSpec};
 
 const DISK: u64 = 80 << 20;
 
@@ -119,12 +119,12 @@ fn pools_with_changed_vdevs_are_faultless() {
     churn(&spa, 2);
     // A side for the single disk, which is not finished when OpenZFS looks at it.
     let side = new_disk(&mut disks);
-    spa.attach(leaf(&spa, 3), &side).unwrap();
+    spa.attach(leaf(&spa, 3), &side, Blocks::Fit).unwrap();
     export_and_judge(&spa, &disks, &[]);
     let spa = import(&disks);
     resilver(&spa);
     let other = new_disk(&mut disks);
-    spa.replace(leaf(&spa, 1), &other).unwrap();
+    spa.replace(leaf(&spa, 1), &other, Blocks::Fit).unwrap();
     resilver(&spa);
     spa.detach(leaf(&spa, 3)).unwrap();
     spa.remove(spa.vdevs()[2].guid).unwrap();

@@ -79,6 +79,7 @@ pub use spec::{
 };
 pub use suspend::FailMode;
 pub use upkeep::{Upkeep, UpkeepReport, UpkeepState};
+pub use vdev_commands::Blocks;
 
 use crate::dsl::Dataset;
 use crate::event::EventLog;

@@ -161,25 +161,29 @@ impl Spa {
         Ok(())
     }
 
-    /// A spare that may stand in for a leaf, unless one does already.
+    /// A spare that may stand in for a leaf, unless one does already: the smallest that is large enough, of those whose
+    /// blocks fit if there are any.
     fn spare_for(&self, leaf: &Leaf) -> Option<Incoming> {
         let place = tree::place_of(&self.config.lock(), leaf.guid()).ok()?;
         if place.is_spare || matches!(place.parent.as_str(), "spare" | "replacing") {
             return None;
         }
         let needed = self.side_size(leaf.top());
+        let ashift = self.storage.tree().top(leaf.top())?.info().ashift;
         let spares = self.spares.lock().clone();
-        spares.into_iter().find_map(|spare| {
-            let device = spare.device.filter(|d| layout::leaf_asize(d.geometry().capacity) >= needed)?;
-            let is_free = !self.is_spare_in_use(spare.guid);
-            is_free.then(|| Incoming {
-                device,
-                path: spare.path,
-                is_file: spare.is_file,
-                guid: spare.guid,
-                is_spare: true,
-            })
-        })
+        let candidates = spares.into_iter().filter_map(|spare| {
+            let device = spare.device.clone()?;
+            let geometry = device.geometry();
+            let is_usable = layout::leaf_asize(geometry.capacity) >= needed
+                && u64::from(geometry.logical_block_size) <= 1 << ashift
+                && !geometry.is_read_only
+                && !self.is_spare_in_use(spare.guid);
+            let rank = (!layout::has_fitting_blocks(&geometry, ashift), geometry.capacity);
+            is_usable.then_some((rank, spare, device))
+        });
+        let (_, spare, device) = candidates.min_by_key(|(rank, ..)| *rank)?;
+        let Spare { path, is_file, guid, .. } = spare;
+        Some(Incoming { device, path, is_file, guid, is_spare: true })
     }
 
     /// Takes a spare out of those that have done their work: the device it stood in for is whole again. In the sync thread.

@@ -20,6 +20,16 @@ use alloc::vec::Vec;
 /// Groups after which space freed in one of them can be used again, and one more.
 const SETTLE_GROUPS: usize = 4;
 
+/// What is asked of the blocks of a device that comes to the side of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blocks {
+    /// Those it works with inside are not larger than the vdev's allocations: else it would read and write back parts of
+    /// them.
+    Fit,
+    /// Only those it can be addressed by are not.
+    MayBeLarger,
+}
+
 impl Spa {
     /// The guid of the vdev of that name: a guid, the path of a device or its last part, or the kind and number of a
     /// top-level vdev (`mirror-0`).
@@ -54,9 +64,12 @@ impl Spa {
     }
 
     /// Checks that a device may come to the side of a leaf of that top-level vdev.
-    fn check_side(&self, device: &VdevSpec, top: u32) -> Result<()> {
+    fn check_side(&self, device: &VdevSpec, top: u32, blocks: Blocks) -> Result<()> {
         let ashift = self.storage.tree().top(top).ok_or(Error::NotFound)?.info().ashift;
         let size = check_device(device, ashift)?;
+        if blocks == Blocks::Fit && !layout::has_fitting_blocks(&device.device.geometry(), ashift) {
+            return Err(Error::Invalid);
+        }
         if size < self.side_size(top) {
             return Err(Error::NoSpace);
         }
@@ -70,7 +83,7 @@ impl Spa {
     /// # Errors
     /// `NotFound`; `Unsupported` when the target is part of a raidz or being replaced; `NoSpace` for a device that is too
     /// small, `Invalid` for one with too large blocks, `Busy` for one in use; `ReadOnly`, `Suspended`.
-    pub fn attach(self: &Arc<Self>, target: u64, device: &VdevSpec) -> Result<()> {
+    pub fn attach(self: &Arc<Self>, target: u64, device: &VdevSpec, blocks: Blocks) -> Result<()> {
         let _admin = self.admin.lock();
         self.check_writable()?;
         self.check_no_checkpoint()?;
@@ -78,7 +91,7 @@ impl Spa {
         if !place.is_top() && place.parent != "mirror" {
             return Err(Error::Unsupported);
         }
-        self.check_side(device, leaf.top())?;
+        self.check_side(device, leaf.top(), blocks)?;
         self.bring(target, device, "mirror", "attach")
     }
 
@@ -86,7 +99,7 @@ impl Spa {
     ///
     /// # Errors
     /// As [`Self::attach`]; `Unsupported` for spares in use.
-    pub fn replace(self: &Arc<Self>, target: u64, device: &VdevSpec) -> Result<()> {
+    pub fn replace(self: &Arc<Self>, target: u64, device: &VdevSpec, blocks: Blocks) -> Result<()> {
         let _admin = self.admin.lock();
         self.check_writable()?;
         self.check_no_checkpoint()?;
@@ -94,7 +107,7 @@ impl Spa {
         if place.is_spare {
             return Err(Error::Unsupported);
         }
-        self.check_side(device, leaf.top())?;
+        self.check_side(device, leaf.top(), blocks)?;
         let spares = self.spares.lock().clone();
         let is_same = |d: &super::spares::Spare| {
             d.device.as_ref().is_some_and(|own| Arc::ptr_eq(own, &device.device)) || d.path == device.path

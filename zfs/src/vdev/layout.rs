@@ -2,6 +2,7 @@
 //!
 //! Sources: `vdev_label.c`, `vdev_metaslab_set_size` for the defaults; any shift that a pool's configuration names
 //! is accepted on import.
+use blockdev::Geometry;
 use ondisk::label;
 
 pub use ondisk::label::{LABEL_SIZE, MIN_DEVICE_SIZE as DEVICE_SIZE_MIN};
@@ -49,6 +50,11 @@ pub fn metaslab_shift_for(asize: u64) -> u8 {
         shift += 1;
     }
     shift as u8
+}
+
+/// Whether a device works with blocks no larger than the allocation unit `1 << ashift`.
+pub(crate) fn has_fitting_blocks(geometry: &Geometry, ashift: u8) -> bool {
+    geometry.logical_block_size.max(geometry.physical_block_size) <= 1 << ashift
 }
 
 /// `asize` cut to whole metaslabs.

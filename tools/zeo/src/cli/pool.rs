@@ -177,7 +177,7 @@ pub struct Add {
 /// `zeo pool attach`, `zeo pool replace`
 #[derive(Debug, Args)]
 pub struct Bring {
-    /// Use a device that holds a pool already.
+    /// Use a device that holds a pool already, or that works with larger blocks than the vdev.
     #[arg(short, long)]
     pub force: bool,
     /// Make the new file, if it does not exist, sparse, of this size; that of the old one otherwise.

@@ -12,7 +12,7 @@ use mkfs::vdevs;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use zfs::spa::{Spa, TopKind, VdevInfo, VdevSpec};
+use zfs::spa::{Blocks, Spa, TopKind, VdevInfo, VdevSpec};
 use zfs::vdev::AllocClass;
 
 /// How often the bar moves.
@@ -43,14 +43,14 @@ pub fn add(args: &Add) -> Result<()> {
 /// Makes a mirror.
 pub fn attach(args: &Bring, mode: Mode) -> Result<()> {
     bring(args, mode, |spa, old, new| {
-        spa.attach(old, new).map_err(|e| explained(e, "attach", &args.device, &args.new))
+        spa.attach(old, new, blocks(args)).map_err(|e| explained(e, "attach", &args.device, &args.new))
     })
 }
 
 /// Replaces a device.
 pub fn replace(args: &Bring, mode: Mode) -> Result<()> {
     bring(args, mode, |spa, old, new| {
-        spa.replace(old, new).map_err(|e| explained(e, "replace", &args.device, &args.new))
+        spa.replace(old, new, blocks(args)).map_err(|e| explained(e, "replace", &args.device, &args.new))
     })
 }
 
@@ -117,6 +117,10 @@ fn bring(args: &Bring, mode: Mode, act: impl FnOnce(&Arc<Spa>, u64, &VdevSpec) -
     })
 }
 
+fn blocks(args: &Bring) -> Blocks {
+    if args.force { Blocks::MayBeLarger } else { Blocks::Fit }
+}
+
 fn explained(error: zfs::Error, verb: &str, device: &str, new: &str) -> anyhow::Error {
     match error {
         zfs::Error::NoSpace => anyhow!("{new} is smaller than {device}"),
@@ -124,7 +128,11 @@ fn explained(error: zfs::Error, verb: &str, device: &str, new: &str) -> anyhow::
         zfs::Error::Unsupported => {
             anyhow!("{device} cannot be {verb}ed: only disks and sides of mirrors take another side")
         }
-        zfs::Error::Invalid => anyhow!("the blocks of {new} are larger than the vdev's"),
+        zfs::Error::Invalid => {
+            anyhow!(
+                "the blocks of {new} are larger than the vdev's; -f takes one that can be addressed all the same"
+            )
+        }
         other => anyhow::Error::from(other).context(format!("{verb} {device}")),
     }
 }
