@@ -35,7 +35,6 @@ mod tests;
 pub(crate) use disk::{counts, entries, has_foreign, nr_tables};
 
 use crate::dmu::Objset;
-use crate::dsl::bpobj::deflated;
 use crate::txg::TXG_SLOTS;
 use crate::zap::{Zap, ZapValue};
 use crate::zio::Storage;
@@ -125,7 +124,7 @@ impl Brt {
     /// Notes one more reference to a block, in a transaction of `txg`.
     pub(crate) fn add(&self, storage: &Storage, txg: Txg, bp: &BlkPtr) {
         let mut noted = self.noted[txg.slot()].lock();
-        let bytes = deflated(storage, bp);
+        let bytes = storage.deflated(bp);
         noted.entry(place_of(bp)).or_insert(Noted { references: 0, bytes }).references += 1;
     }
 
@@ -191,7 +190,7 @@ impl Brt {
         if entries.is_some() {
             table.bring(offset, before);
         }
-        let is_shared = table.take(offset, deflated(storage, bp))?;
+        let is_shared = table.take(offset, storage.deflated(bp))?;
         self.publish(&tables);
         Ok(is_shared)
     }

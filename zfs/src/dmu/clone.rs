@@ -10,7 +10,6 @@
 use super::dnode::Dnode;
 use super::tx::DmuTx;
 use crate::brt::Brt;
-use crate::dsl::bpobj::deflated;
 use crate::txg::Dirtied;
 use crate::{Error, Result};
 use alloc::vec::Vec;
@@ -115,7 +114,7 @@ impl Dnode {
             if let Ok(objset) = self.objset() {
                 objset.txgs().add_dirty(txg, CLONE_DIRTY, Dirtied::New);
                 objset.promised.add_dirty(txg, CLONE_DIRTY);
-                objset.promised.add_cloned(txg, deflated(storage, bp));
+                objset.promised.add_cloned(txg, storage.deflated(bp));
             }
             Ok(())
         })

@@ -2,7 +2,7 @@
 //!
 //! Every figure here is one that OpenZFS will subtract from later, when it frees: an error does not show at once, it
 //! underflows then. `verify` recounts them.
-use super::bpobj::{Mark, deflated};
+use super::bpobj::Mark;
 use super::dataset::{Dataset, ref_limits};
 use super::deadlist::Deadlist;
 use super::dir::{self, Change, Kinds};
@@ -93,7 +93,7 @@ fn book_dead(
         None => Txg::ZERO,
     };
     let born_after = |txg: Txg| -> u64 {
-        let sum = |bp: &BlkPtr| if bp.birth() > txg { deflated(mos.storage(), bp) } else { 0 };
+        let sum = |bp: &BlkPtr| if bp.birth() > txg { mos.storage().deflated(bp) } else { 0 };
         pending.dead_blocks.iter().map(sum).sum()
     };
     // The directory was charged for these by its head; from now on by its snapshots. Not so what a clone shares with

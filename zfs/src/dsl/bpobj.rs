@@ -39,7 +39,7 @@ impl Sums {
         let psize = if bp.is_embedded() { 0 } else { u64::from(bp.psize()) };
         let is_metadata = bp.level() > 0 || bp.dmu_type().is_metadata();
         let uncompressed = if is_metadata { psize } else { u64::from(bp.lsize()) };
-        Self { used: deflated(storage, bp), compressed: psize, uncompressed }
+        Self { used: storage.deflated(bp), compressed: psize, uncompressed }
     }
 
     pub(crate) fn add(&mut self, other: Self) {
@@ -60,18 +60,6 @@ impl Sums {
     pub(crate) fn is_zero(&self) -> bool {
         *self == Self::default()
     }
-}
-
-/// What a block's copies are charged: raidz parity does not count, as if every block were as large as most are. For other
-/// vdevs that is what is allocated.
-pub(crate) fn deflated(storage: &Storage, bp: &BlkPtr) -> u64 {
-    const TYPICAL: u64 = 1 << 17;
-    bp.dvas()
-        .map(|dva| match storage.tree().top(dva.vdev) {
-            Some(vdev) => (dva.asize >> 9) * (TYPICAL / (vdev.asize_of(TYPICAL) >> 9).max(1)),
-            None => 0,
-        })
-        .sum()
 }
 
 /// What an entry says of its block. Only live lists have others than the first.

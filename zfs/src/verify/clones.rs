@@ -5,7 +5,6 @@
 use super::counts::compare;
 use super::{Finding, Report};
 use crate::brt::{self, Brt};
-use crate::dsl::bpobj::deflated;
 use crate::spa::mos::Mos;
 use crate::zio::Storage;
 use crate::{Error, Result};
@@ -49,7 +48,7 @@ impl Clones {
     pub(super) fn count(&mut self, storage: &Storage, bp: &BlkPtr) -> bool {
         let Some(shared) = self.find(bp) else { return false };
         shared.counted += 1;
-        shared.bytes = deflated(storage, bp);
+        shared.bytes = storage.deflated(bp);
         shared.counted > 1
     }
 

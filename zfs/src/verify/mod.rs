@@ -9,6 +9,7 @@
 //! | `deadlists` | dead lists, and the figures of snapshots that follow from them |
 //! | `livelists` | live lists of clones |
 //! | `space` | what is claimed by blocks, against what the space maps say |
+//! | `usage` | what dnodes say they use |
 //! | `counts` | features' refcounts and the figures of the space accounting |
 //!
 //! Memory is bounded by fragmentation (merged ranges) and by the number of shared blocks, not by that of all blocks. Everything is read from disk; only
@@ -19,6 +20,7 @@ mod counts;
 mod deadlists;
 mod livelists;
 mod space;
+mod usage;
 mod walk;
 
 pub(crate) use walk::run;

@@ -6,6 +6,7 @@ use super::checker::Checker;
 use super::clones::Clones;
 use super::counts::{self, Counts};
 use super::space::Claims;
+use super::usage::Usage;
 use super::{Finding, Progress, Report};
 use crate::dsl::bpobj::{self, Sums};
 use crate::dsl::names::{self as dsl_names, Entry};
@@ -51,6 +52,8 @@ pub(crate) fn run(
         progress,
         done: Progress { bytes_done: 0, bytes_total: storage.space().allocated },
         walked: Sums::default(),
+        usage: Usage::new(0),
+        after: Txg::ZERO,
         is_whole: true,
         is_readable: true,
         is_snapshot: false,
@@ -100,6 +103,9 @@ struct State<'a> {
     done: Progress,
     /// Of the object set being walked.
     walked: Sums,
+    usage: Usage,
+    /// Its blocks born at or before this are not walked.
+    after: Txg,
     /// Nothing was left out because it could not be read.
     is_whole: bool,
     /// This build has what it takes to read the object set being walked.
@@ -111,9 +117,12 @@ struct State<'a> {
 impl State<'_> {
     fn walk(&mut self, objset: u64, after: Txg, root: &BlkPtr) -> Result<()> {
         self.walked = Sums::default();
+        self.usage = Usage::new(objset);
+        self.after = after;
         let storage = self.storage;
         let result = Walk { storage, objset, after, visitor: self }.run(root);
         self.collect();
+        core::mem::replace(&mut self.usage, Usage::new(objset)).end(&mut self.report);
         result
     }
 
@@ -226,9 +235,11 @@ impl Visitor for State<'_> {
         if bp.is_embedded() {
             return Ok(true);
         }
+        self.usage.block(self.storage, bp, bookmark);
         let is_new = self.claim(bp);
         if !is_new && bp.level() > 0 && !self.claims.may_share {
             // Walked before: a tree whose branches meet again could have more paths than anyone can walk.
+            self.usage.cut(bookmark);
             return Ok(false);
         }
         self.checker.add(bp, bookmark);
@@ -236,7 +247,15 @@ impl Visitor for State<'_> {
         if self.report.nr_blocks.is_multiple_of(PROGRESS_EVERY) {
             (self.progress)(self.done);
         }
+        if !is_new && bp.level() > 0 {
+            self.usage.cut(bookmark);
+        }
         Ok(is_new)
+    }
+
+    fn dnode(&mut self, id: ObjectId, bytes: &[u8]) -> Result<()> {
+        self.usage.dnode(id, bytes, self.after, &mut self.report);
+        Ok(())
     }
 
     fn zil(&mut self, header: &ZilHeader, objset: u64) -> Result<()> {
@@ -256,6 +275,7 @@ impl Visitor for State<'_> {
 
     fn lost(&mut self, bookmark: Bookmark, error: Error) -> Result<()> {
         self.is_whole = false;
+        self.usage.cut(bookmark);
         if matches!(error, Error::Unsupported | Error::Encrypted) {
             self.is_readable = false;
             return Ok(());

@@ -13,7 +13,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use codec::checksum::Salt;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use ondisk::{BlkPtr, ObjectId, Txg};
+use ondisk::{BlkPtr, Dva, ObjectId, Txg};
 use rt::Once;
 
 /// I/O under way may take this share of what the cache may, within bounds: a small guest must not drown in it.
@@ -158,6 +158,13 @@ impl Storage {
     /// Every device, absent ones too.
     pub fn leaves(&self) -> Vec<Arc<Leaf>> {
         self.vdevs.leaves()
+    }
+
+    /// What a block's copies are charged to its owner, bytes: raidz parity does not count, as if every block were as large
+    /// as most are; for other vdevs that is what is allocated (`bp_get_dsize`).
+    pub(crate) fn deflated(&self, bp: &BlkPtr) -> u64 {
+        let top = |dva: &Dva| self.vdevs.top(dva.vdev);
+        bp.dvas().map(|dva| top(&dva).map_or(0, |vdev| vdev.info().deflated(dva.asize))).sum()
     }
 
     /// The cache.

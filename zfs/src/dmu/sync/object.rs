@@ -198,7 +198,8 @@ impl<'a> ObjectSync<'a> {
         if is_block(old) && is_block(new) && is_same(old, new) {
             return Ok(());
         }
-        self.used += new.asize() as i64 - old.asize() as i64;
+        let storage = &self.dnode.storage;
+        self.used += storage.deflated(new) as i64 - storage.deflated(old) as i64;
         if !old.is_hole() {
             self.objset.hooks.block_killed(self.ctx, old)?;
         }
