@@ -49,10 +49,12 @@ pub enum Bug {
     LogWithoutData,
     /// An import writes before its uberblock is on all devices.
     NotSettled,
+    /// What was written ahead for the log stays the group's though it was changed since.
+    AheadKept,
 }
 
 /// All of them.
-pub const ALL: [Bug; 21] = [
+pub const ALL: [Bug; 22] = [
     Bug::NoFlushBeforeUberblock,
     Bug::NoFlushAfterUberblock,
     Bug::UberblockBeforeData,
@@ -74,6 +76,7 @@ pub const ALL: [Bug; 21] = [
     Bug::ChainBeforeHeader,
     Bug::LogWithoutData,
     Bug::NotSettled,
+    Bug::AheadKept,
 ];
 
 #[cfg(feature = "sim-bugs")]

@@ -51,7 +51,7 @@ fn vdevs_of_every_class() {
     assert_eq!(counted.map(|f| f.refcount), Some(2));
     assert!(storage.space_of(SpaceClass::Special).1 > 256 << 10);
     assert_eq!(storage.space_of(SpaceClass::Log).1 + storage.space_of(SpaceClass::Dedup).1, 0);
-    let log = storage.allocate_log(8192, storage_txg(&spa), 1);
+    let log = storage.allocate_log(8192, storage_txg(&spa), 1, true);
     let (bp, is_on_log_vdev) = log.unwrap();
     assert!(is_on_log_vdev && bp.dva(0).vdev == 1);
     storage.unallocate_log(&bp, storage_txg(&spa));

@@ -4,6 +4,8 @@
 //! * `content` is the newest; a group that is no longer the newest has its own, set aside before a newer one changed
 //!   it. Pages are shared between the two until one of them is written (`Abd` copies on write), so a write never
 //!   waits for a sync and never changes what a sync is writing.
+//! * What was written ahead of a group's sync, for the intent log, is used by that sync only if the group has not changed
+//!   the content since: every change of the same group drops it first. What a newer group changes leaves it alone.
 //! * A buffer with unsynced changes is in its tree and stays there: the disk does not know its content yet.
 //! * A group whose change is a *clone* writes a pointer, not content: that of a block which is on disk already. The
 //!   content is then what that pointer says, `Absent` until someone reads it. Whatever changes the content in the same
@@ -12,6 +14,8 @@
 //!   a change made to it would be lost.
 use super::dnode::Dnode;
 use crate::arc::{ArcBuf, Holder};
+use crate::bugs::{self, Bug};
+use crate::zio::AheadBlock;
 use crate::{Error, Result};
 use abd::Abd;
 use alloc::boxed::Box;
@@ -40,6 +44,10 @@ struct Change {
     set_aside: Option<Box<Content>>,
     /// The group writes this pointer and not content.
     clone: Option<Box<BlkPtr>>,
+    /// The block of just this content, written ahead of the group's sync.
+    ahead: Option<Box<AheadBlock>>,
+    /// How often the group has changed the content again.
+    nr_edits: u32,
 }
 
 #[derive(Debug)]
@@ -76,6 +84,10 @@ impl State {
     pub(super) fn change_in(&mut self, txg: Txg) -> Result<bool> {
         if let Some(last) = self.changes.last_mut() {
             if last.txg == txg {
+                if !bugs::is(Bug::AheadKept) {
+                    last.ahead = None;
+                }
+                last.nr_edits = last.nr_edits.wrapping_add(1);
                 return Ok(false);
             }
             if last.txg > txg {
@@ -84,7 +96,7 @@ impl State {
             let content = if last.clone.is_some() { Content::Absent } else { self.content.clone() };
             last.set_aside = Some(Box::new(content));
         }
-        self.changes.push(Change { txg, set_aside: None, clone: None });
+        self.changes.push(Change { txg, set_aside: None, clone: None, ahead: None, nr_edits: 0 });
         self.arc = None;
         Ok(true)
     }
@@ -114,6 +126,28 @@ impl State {
         // What is in memory is about to differ from the cache's.
         self.arc = None;
         Some(*clone)
+    }
+
+    /// The newest unsynced change: its group, how often that group came back to it, and the block that was written ahead
+    /// of its sync, if the content is still that block's. `None` for a clone, which is on disk.
+    pub(super) fn newest_version(&self) -> Option<(Txg, u32, Option<BlkPtr>)> {
+        let last = self.changes.last().filter(|c| c.clone.is_none())?;
+        Some((last.txg, last.nr_edits, last.ahead.as_ref().map(|ahead| ahead.pointer())))
+    }
+
+    /// Leaves a block for the sync of `txg`, if what that group leaves behind is still the content that was written. Else
+    /// the block is unused.
+    pub(super) fn set_ahead(&mut self, txg: Txg, nr_edits: u32, ahead: AheadBlock) {
+        let change = self.changes.iter_mut().find(|c| c.txg == txg && c.nr_edits == nr_edits);
+        if let Some(change) = change {
+            change.ahead = Some(Box::new(ahead));
+        }
+    }
+
+    /// The block that was written ahead of the sync of `txg`.
+    pub(super) fn take_ahead(&mut self, txg: Txg) -> Option<BlkPtr> {
+        let change = self.changes.iter_mut().find(|c| c.txg == txg)?;
+        change.ahead.take().map(|ahead| ahead.into_pointer())
     }
 
     pub(super) fn has_older_changes(&self, txg: Txg) -> bool {

@@ -46,4 +46,5 @@ pub use dnode::Dnode;
 pub use objset::Objset;
 pub use read::Piece;
 pub use seek::Seek;
+pub use sync::{BlockCopy, Logged};
 pub use tx::{DmuTx, TxSpace};

@@ -41,7 +41,8 @@ impl SpaceClass {
     pub(crate) const fn chain(self) -> &'static [Self] {
         match self {
             Self::Normal => &[Self::Normal],
-            Self::EmbeddedLog | Self::Log => &[Self::Log, Self::EmbeddedLog, Self::Normal],
+            Self::EmbeddedLog => &[Self::EmbeddedLog, Self::Normal],
+            Self::Log => &[Self::Log, Self::EmbeddedLog, Self::Normal],
             Self::Special => &[Self::Special, Self::Normal],
             Self::Dedup => &[Self::Dedup, Self::Special, Self::Normal],
         }

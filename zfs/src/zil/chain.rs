@@ -42,6 +42,11 @@ pub(crate) trait ChainVisitor {
         Ok(Step::On)
     }
 
+    /// All records of a block, before the first is told.
+    fn records(&mut self, _records: &[u8]) -> Result<Step> {
+        Ok(Step::On)
+    }
+
     /// A record, and its bytes.
     fn record(&mut self, _head: &RecordHead, _bytes: &[u8]) -> Result<Step> {
         Ok(Step::On)
@@ -111,6 +116,9 @@ pub(crate) fn walk(
             return Ok(());
         }
         let Ok(block) = read_block(storage, &bp, objset) else { return Ok(()) };
+        if visitor.records(&block.records)? == Step::Stop {
+            return Ok(());
+        }
         let mut rest = &block.records[..];
         while let Ok(head) = RecordHead::parse(rest) {
             if is_claimed && head.seq > header.claim_lr_seq {
@@ -154,14 +162,15 @@ pub(crate) fn has_records(storage: &Storage, header: &ZilHeader, objset: u64, sy
 }
 
 /// Calls `f` with each block of a chain, the unwritten last one included, and with the blocks that hold the data of
-/// large writes: (pointer, it is a chain block).
+/// large writes: (pointer, it is a chain block). Once claimed, data blocks older than the claim are the tree's, or were
+/// freed since: they are left out.
 pub(crate) fn for_each_block(
     storage: &Storage,
     header: &ZilHeader,
     objset: u64,
     f: &mut dyn FnMut(&BlkPtr, bool),
 ) {
-    struct Each<'a>(&'a mut dyn FnMut(&BlkPtr, bool));
+    struct Each<'a>(&'a mut dyn FnMut(&BlkPtr, bool), Txg);
     impl ChainVisitor for Each<'_> {
         fn block(&mut self, bp: &BlkPtr) -> Result<Step> {
             (self.0)(bp, true);
@@ -169,14 +178,14 @@ pub(crate) fn for_each_block(
         }
 
         fn record(&mut self, head: &RecordHead, bytes: &[u8]) -> Result<Step> {
-            if let Some(bp) = indirect(head, bytes) {
+            if let Some(bp) = indirect(head, bytes).filter(|bp| bp.birth() >= self.1) {
                 (self.0)(&bp, false);
             }
             Ok(Step::On)
         }
     }
     // The visitor never fails.
-    let _ = walk(storage, header, objset, &mut Each(f));
+    let _ = walk(storage, header, objset, &mut Each(f, header.claim_txg));
 }
 
 /// Calls `f` with each block that a chain's records clone, once for each time.

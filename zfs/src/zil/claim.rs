@@ -32,8 +32,7 @@ struct Claimer<'a> {
 impl Claimer<'_> {
     /// Claims a block of a lost group. False when its space is somebody's: then it is none of this log.
     fn claim(&mut self, bp: &BlkPtr) -> bool {
-        let dva = bp.dva(0);
-        if bp.birth() <= self.synced || !self.seen.insert((dva.vdev, dva.offset)) {
+        if bp.birth() <= self.synced || !self.seen.insert(place_of(bp)) {
             return true;
         }
         self.storage.claim(bp, self.first).is_ok()
@@ -72,6 +71,11 @@ impl Claimer<'_> {
     }
 }
 
+fn place_of(bp: &BlkPtr) -> (u32, u64) {
+    let dva = bp.dva(0);
+    (dva.vdev, dva.offset)
+}
+
 fn is_chain_block(bp: &BlkPtr) -> bool {
     bp.dmu_type() == DmuType::INTENT_LOG
 }
@@ -87,19 +91,33 @@ impl ChainVisitor for Claimer<'_> {
         Ok(Step::On)
     }
 
+    /// A pointer to data that never reached the disk: the crash came before any record of the block was acknowledged.
+    fn records(&mut self, records: &[u8]) -> Result<Step> {
+        let bookmark = Bookmark { objset: self.objset, level: Bookmark::LEVEL_ZIL, ..Bookmark::default() };
+        let mut rest = records;
+        while let Ok(head) = RecordHead::parse(rest) {
+            if let Some(bp) = chain::indirect(&head, rest).filter(|bp| bp.birth() > self.synced)
+                && !self.seen.contains(&place_of(&bp))
+                && self.storage.read_uncached(&bp, bookmark, Priority::SyncRead).is_err()
+            {
+                return Ok(Step::Stop);
+            }
+            rest = rest.get(head.reclen..).unwrap_or_default();
+        }
+        Ok(Step::On)
+    }
+
     fn record(&mut self, head: &RecordHead, bytes: &[u8]) -> Result<Step> {
         if !self.share(head, bytes) {
             return Ok(Step::Stop);
         }
         if let Some(bp) = chain::indirect(head, bytes).filter(|bp| bp.birth() > self.synced) {
-            // A pointer to data that never reached the disk: the crash came before the record was acknowledged.
-            let bookmark =
-                Bookmark { objset: self.objset, level: Bookmark::LEVEL_ZIL, ..Bookmark::default() };
-            let is_there = self.storage.read_uncached(&bp, bookmark, Priority::SyncRead).is_ok();
-            if !is_there || !self.claim(&bp) {
+            let is_new = !self.seen.contains(&place_of(&bp));
+            if !self.claim(&bp) {
                 return Ok(Step::Stop);
             }
-            self.blocks.push(bp);
+            // Several records may point to one block.
+            self.blocks.extend(is_new.then_some(bp));
         }
         self.nr_records += 1;
         self.last_record = head.seq;

@@ -4,16 +4,18 @@ use super::pack::{self, PackedBlock, Packer};
 use super::{Error, LogSource, Lwb, LwbState, MAX_BLOCK, Result, SIZES, SyncMode, Zil};
 use crate::bugs::{self, Bug};
 use crate::txg::TxgHold;
+use crate::vdev::Leaf;
 use abd::AbdMut;
 use alloc::collections::BTreeSet;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 use ondisk::zil::{CHAIN_SIZE, RawChain, ZILOG2_CHECKSUM_UNIT};
 use ondisk::{BlkPtr, Digest, Txg};
 use zerocopy::{FromBytes, IntoBytes};
 
-/// More than this in one commit is written once, with its group, rather than twice.
-const BATCH_MAX: usize = 4 << 20;
+/// More than this in one commit's log blocks is written with its group instead.
+pub(super) const BATCH_MAX: usize = 4 << 20;
 
 /// How often a commit looks for changes made while it fetched data.
 const CATCH_UP_MAX: usize = 8;
@@ -138,8 +140,7 @@ impl Zil {
 
     /// Logs a batch; false when that is not possible or not sensible.
     fn try_log(&self, batch: &[Itx]) -> bool {
-        let needs_group = batch.iter().any(|itx| itx.change == Change::Wait);
-        if needs_group || pack::estimate(batch) > BATCH_MAX {
+        if batch.iter().any(|itx| itx.change == Change::Wait) {
             return false;
         }
         let (first_size, seq) = {
@@ -160,27 +161,30 @@ impl Zil {
             }
         };
         let source = self.source.lock().as_ref().and_then(alloc::sync::Weak::upgrade);
-        let Some((blocks, seq)) = self.pack(batch, source.as_deref(), first_size, seq) else {
-            return false;
-        };
+        let mut leaves = Vec::new();
+        let packed = self.pack(batch, source.as_deref(), (first_size, seq), &mut leaves);
+        let Some((blocks, seq)) = packed else { return false };
         if blocks.is_empty() {
             return true;
         }
         self.chain.lock().seq = seq;
         let Some(issued) = self.issue(blocks) else { return false };
-        let result = self.write_blocks(issued.writes);
+        let result = self.write_blocks(issued.writes, &leaves);
         self.note_landed(issued.txg, issued.nr, result.is_ok());
         result.is_ok() && !self.txgs.is_suspended()
     }
 
     /// Writes a commit's blocks: the first, which the chain leads to, only when the others are durable. So a commit is
     /// replayed as a whole or not at all: its records may have data in them that only its later records account for.
-    fn write_blocks(&self, mut writes: Vec<(BlkPtr, abd::Abd)>) -> Result<()> {
-        if writes.len() > 1 {
-            let others = writes.split_off(1);
-            self.storage.write_log(others)?;
+    ///
+    /// `leaves` have what large writes wrote: durable with the records, or before (see [`super::large`]).
+    fn write_blocks(&self, mut writes: Vec<(BlkPtr, abd::Abd)>, leaves: &[Arc<Leaf>]) -> Result<()> {
+        if writes.len() == 1 {
+            return self.storage.write_log(writes, leaves);
         }
-        self.storage.write_log(writes)
+        let others = writes.split_off(1);
+        self.storage.write_log(others, leaves)?;
+        self.storage.write_log(writes, &[])
     }
 
     /// Packs a batch, and what was changed in its files while that was done: the data that is fetched may have those
@@ -190,11 +194,18 @@ impl Zil {
         &self,
         batch: &[Itx],
         source: Option<&dyn LogSource>,
-        first_size: usize,
-        seq: u64,
+        (first_size, seq): (usize, u64),
+        leaves: &mut Vec<Arc<Leaf>>,
     ) -> Option<(Vec<PackedBlock>, u64)> {
+        let rule = self.large_rule(pack::estimate(batch));
         let mut packer = Packer::new(source, first_size, seq);
-        packer.add(batch).ok()?;
+        let mut bytes = 0;
+        let mut add = |batch: &[Itx]| {
+            let placed = self.place_large(batch, rule, source, leaves)?;
+            bytes += pack::estimate(&placed);
+            if bytes > BATCH_MAX { Err(Error::TooLarge) } else { packer.add(&placed) }
+        };
+        add(batch).ok()?;
         let mut objects: BTreeSet<u64> = batch.iter().filter_map(Itx::written).collect();
         for _ in 0..CATCH_UP_MAX {
             objects.iter().for_each(|object| self.itxs.order(self.unsynced(), *object));
@@ -202,7 +213,7 @@ impl Zil {
             if more.is_empty() {
                 return Some(packer.finish());
             }
-            packer.add(&more).ok()?;
+            add(&more).ok()?;
             objects = more.iter().filter_map(Itx::written).collect();
         }
         // Someone writes faster than we read: the group has it all.
@@ -272,7 +283,7 @@ impl Zil {
         let sizes = blocks.iter().skip(1).map(|b| b.size).chain([guess]);
         let mut next: Vec<BlkPtr> = Vec::with_capacity(blocks.len());
         for size in sizes {
-            match self.storage.allocate_log(size as u32, hold.txg(), self.objset) {
+            match self.storage.allocate_log(size as u32, hold.txg(), self.objset, !self.is_for_throughput()) {
                 Ok((bp, _)) => next.push(bp),
                 Err(_) => {
                     next.iter().for_each(|bp| self.storage.unallocate_log(bp, hold.txg()));

@@ -50,6 +50,7 @@
 //! |---|---|
 //! | [`itx`] | changes in memory |
 //! | [`pack`] | changes into blocks |
+//! | [`large`] | writes whose data is not copied into the log |
 //! | [`commit`] | leaders and followers, allocating and writing |
 //! | [`sync`] | the header, group by group; freeing |
 //! | [`chain`] | reading chains |
@@ -59,20 +60,22 @@ pub(crate) mod chain;
 pub(crate) mod claim;
 mod commit;
 mod itx;
+mod large;
 mod pack;
 mod replay;
 mod sync;
 
 pub use replay::{LoggedBlock, ReplayReport};
 
-use crate::dmu::DmuTx;
+use crate::dmu::{DmuTx, Logged};
 use crate::txg::{TXG_SLOTS, Txgs};
-use crate::zio::Storage;
+use crate::zio::{Storage, SyncCtx, Unused};
 use crate::{Error, Result};
 use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::fmt;
+use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use itx::{Change, Itxs, WriteChange};
 use ondisk::blkptr::BLKPTR_SIZE;
@@ -122,6 +125,13 @@ pub trait LogSource: Send + Sync {
     /// # Errors
     /// `NotFound` when the object of that generation is gone; what reading gives.
     fn read(&self, object: u64, generation: u64, offset: u64, out: &mut [u8]) -> Result<usize>;
+
+    /// The block of an object that holds the byte `offset`: which bytes those are, and its content if no group on disk
+    /// has it. Called as [`Self::read`].
+    ///
+    /// # Errors
+    /// `NotFound` when the object of that generation is gone.
+    fn block(&self, object: u64, generation: u64, offset: u64) -> Result<(Range<u64>, Logged)>;
 }
 
 /// What a log has done since it was opened.
@@ -131,6 +141,8 @@ pub struct ZilStats {
     pub nr_commits: u64,
     /// Blocks written.
     pub nr_blocks: u64,
+    /// Blocks of files written for it, whose data it does not hold itself.
+    pub nr_large: u64,
     /// Bytes written, heads and padding included.
     pub bytes: u64,
     /// Requests that had to wait for a transaction group.
@@ -193,6 +205,7 @@ struct Queue {
 struct Counters {
     commits: AtomicU64,
     blocks: AtomicU64,
+    large: AtomicU64,
     bytes: AtomicU64,
     group_waits: AtomicU64,
 }
@@ -232,6 +245,10 @@ pub struct Zil {
     /// The newest record replayed, by group.
     replayed: [AtomicU64; TXG_SLOTS],
     source: SpinLock<Option<Weak<dyn LogSource>>>,
+    /// The property `logbias` says `throughput`.
+    is_for_throughput: AtomicBool,
+    /// Blocks of large writes that no sync uses.
+    unused: Arc<Unused>,
     counters: Counters,
 }
 
@@ -267,6 +284,8 @@ impl Zil {
             replaying: AtomicU64::new(0),
             replayed: [const { AtomicU64::new(0) }; TXG_SLOTS],
             source: SpinLock::new(None),
+            is_for_throughput: AtomicBool::new(false),
+            unused: Arc::default(),
             counters: Counters::default(),
         })
     }
@@ -297,6 +316,25 @@ impl Zil {
         }
     }
 
+    /// Whether the log's own devices are left to others, and data is written once, in its place (`logbias=throughput`).
+    pub fn is_for_throughput(&self) -> bool {
+        self.is_for_throughput.load(Ordering::Relaxed)
+    }
+
+    /// Says so, from the next commit on.
+    pub fn set_for_throughput(&self, is_it: bool) {
+        self.is_for_throughput.store(is_it, Ordering::Relaxed);
+    }
+
+    /// Frees, in the group that is being written, what was written for the log in it and is nobody's. After the objects
+    /// were written.
+    ///
+    /// # Errors
+    /// As [`Storage::free`].
+    pub(crate) fn free_unused(&self, ctx: &SyncCtx) -> Result<()> {
+        self.storage.free_unused(ctx, &self.unused)
+    }
+
     /// What it has done so far.
     pub fn stats(&self) -> ZilStats {
         let get = |n: &AtomicU64| n.load(Ordering::Relaxed);
@@ -304,6 +342,7 @@ impl Zil {
         ZilStats {
             nr_commits: get(&c.commits),
             nr_blocks: get(&c.blocks),
+            nr_large: get(&c.large),
             bytes: get(&c.bytes),
             nr_group_waits: get(&c.group_waits),
         }

@@ -7,8 +7,12 @@
 //! between them, as they may be by the device.)
 use super::itx::{Change, Itx, WriteChange};
 use super::{LogSource, MAX_BLOCK};
+#[cfg(test)]
+use crate::dmu::Logged;
 use crate::{Error, Result};
 use alloc::vec::Vec;
+#[cfg(test)]
+use core::ops::Range;
 use ondisk::Txg;
 use ondisk::zil::{CHAIN_SIZE, ZILOG2_CHECKSUM_UNIT};
 use ondisk::zil_record::{Record, WRITE_SIZE, WriteData, stamp};
@@ -227,6 +231,10 @@ impl LogSource for Pattern {
             *byte = (offset as usize + i) as u8 ^ ((offset as usize + i) >> 8) as u8;
         }
         Ok(n)
+    }
+
+    fn block(&self, _object: u64, _generation: u64, offset: u64) -> Result<(Range<u64>, Logged)> {
+        Ok((offset..self.0.max(offset + 1), Logged::Written(ondisk::BlkPtr::HOLE)))
     }
 }
 

@@ -8,6 +8,7 @@ use crate::Error;
 use crate::dmu::Objset;
 use crate::vdev::Priority;
 use abd::Abd;
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use ondisk::zil::{RecordHead, ZilHeader, ZilHeaderFlags};
@@ -38,6 +39,8 @@ struct Replayer<'a> {
     header: ZilHeader,
     apply: Apply<'a>,
     blocks: Vec<BlkPtr>,
+    /// Data blocks among them: several records may point to one.
+    seen: BTreeSet<(u32, u64)>,
     report: ReplayReport,
 }
 
@@ -86,7 +89,7 @@ impl ChainVisitor for Replayer<'_> {
     fn record(&mut self, head: &RecordHead, bytes: &[u8]) -> Result<Step> {
         // Data blocks that were claimed with the log go with it; older ones are the tree's.
         if let Some(bp) = chain::indirect(head, bytes).filter(|bp| bp.birth() >= self.header.claim_txg)
-            && !self.blocks.iter().any(|b| b.dva(0) == bp.dva(0))
+            && self.seen.insert((bp.dva(0).vdev, bp.dva(0).offset))
         {
             self.blocks.push(bp);
         }
@@ -134,6 +137,7 @@ impl Zil {
             header,
             apply,
             blocks: Vec::new(),
+            seen: BTreeSet::new(),
             report: ReplayReport::default(),
         };
         if !needs_replay {

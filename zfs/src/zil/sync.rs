@@ -81,10 +81,15 @@ impl Zil {
         Ok(())
     }
 
-    /// Whether there is space to spare: the log must not take what the groups themselves need.
+    /// Whether there is space to spare for log blocks: the log must not take what the groups themselves need.
     pub(super) fn has_room(&self) -> bool {
+        self.storage.has_log_vdev() || self.has_room_beside_log()
+    }
+
+    /// The same for blocks of files, which never go to log vdevs.
+    pub(super) fn has_room_beside_log(&self) -> bool {
         let space = self.storage.space();
-        self.storage.has_log_vdev() || space.free > space.size.saturating_sub(space.usable_by_fs) / 2
+        space.free > space.size.saturating_sub(space.usable_by_fs) / 2
     }
 
     /// The first block of a new chain. Without room there is none, and commits go on waiting for groups.
@@ -93,7 +98,11 @@ impl Zil {
             return;
         }
         let size = self.chain.lock().guess();
-        let Ok((mut bp, _)) = self.storage.allocate_log(size as u32, ctx.txg, self.objset) else { return };
+        let Ok((mut bp, _)) =
+            self.storage.allocate_log(size as u32, ctx.txg, self.objset, !self.is_for_throughput())
+        else {
+            return;
+        };
         let mut guid = [0; 16];
         rt::fill_random(&mut guid);
         let word =

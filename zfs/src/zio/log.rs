@@ -30,8 +30,11 @@ pub(super) struct LogPace {
 }
 
 impl LogPace {
-    /// Waits for a group of log requests.
-    fn wait(&self, group: &IoGroup, leaves: &[Arc<Leaf>]) -> Vec<Done> {
+    /// Waits for a group of requests; only those of log blocks tell how long log requests take.
+    fn wait(&self, group: &IoGroup, leaves: &[Arc<Leaf>], is_log: bool) -> Vec<Done> {
+        if !is_log {
+            return group.wait(leaves.iter().map(|leaf| &**leaf));
+        }
         let start = rt::now();
         let leaves = leaves.iter().map(|leaf| &**leaf);
         let usual = Duration::from_nanos(self.usual.load(Ordering::Relaxed));
@@ -58,14 +61,35 @@ impl Storage {
     }
 
     /// Writes log blocks and makes them durable: all writes at once, then one flush of each device touched that has a
-    /// volatile cache. Only the used bytes are given, a multiple of 4096; what follows them in the block is never looked
-    /// at.
+    /// volatile cache, and of `others`, which have what the log blocks point to. Only the used bytes are given, a
+    /// multiple of 4096; what follows them in the block is never looked at.
     ///
     /// # Errors
     /// `Io` when a write or flush failed beyond what redundancy bears: then nothing is known of any of the blocks.
-    pub fn write_log(&self, blocks: Vec<(BlkPtr, Abd)>) -> Result<()> {
+    pub fn write_log(&self, blocks: Vec<(BlkPtr, Abd)>, others: &[Arc<Leaf>]) -> Result<()> {
+        let mut leaves = others.to_vec();
+        self.write_blocks(blocks, &mut leaves, true)?;
+        if bugs::is(Bug::LogNotFlushed) {
+            return Ok(());
+        }
+        self.flush_leaves(&leaves, &|group| self.log_pace.wait(group, &leaves, true))
+    }
+
+    /// Writes whole blocks that a log is going to point to. They are durable with the next flush of what `leaves` gains.
+    ///
+    /// # Errors
+    /// `Io` when a write failed beyond what redundancy bears.
+    pub(crate) fn write_ahead(&self, blocks: Vec<(BlkPtr, Abd)>, leaves: &mut Vec<Arc<Leaf>>) -> Result<()> {
+        self.write_blocks(blocks, leaves, false)
+    }
+
+    fn write_blocks(
+        &self,
+        blocks: Vec<(BlkPtr, Abd)>,
+        leaves: &mut Vec<Arc<Leaf>>,
+        is_log: bool,
+    ) -> Result<()> {
         let group = IoGroup::new();
-        let mut leaves: Vec<Arc<Leaf>> = Vec::new();
         for (bp, data) in blocks {
             for dva in bp.dvas() {
                 let Some((vdev, len)) = self.extent_of(&dva, bp.psize()) else { return Err(Error::Damaged) };
@@ -89,11 +113,7 @@ impl Storage {
                 vdev.io().write(io);
             }
         }
-        let done = self.log_pace.wait(&group, &leaves);
-        done.into_iter().try_for_each(|done| done.result.map_err(Error::from))?;
-        if bugs::is(Bug::LogNotFlushed) {
-            return Ok(());
-        }
-        self.flush_leaves(&leaves, &|group| self.log_pace.wait(group, &leaves))
+        let done = self.log_pace.wait(&group, leaves, is_log);
+        done.into_iter().try_for_each(|done| done.result.map_err(Error::from))
     }
 }

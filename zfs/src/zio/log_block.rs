@@ -12,11 +12,17 @@ use ondisk::{BlkPtr, Bookmark, Checksum, Compression, DmuType, ObjectId, Txg};
 impl Storage {
     /// A place for a log block of `size` bytes (a multiple of 512), and whether it lies on a log vdev. The pointer
     /// lacks only its checksum words, which name the log and the block's number in it. `objset` spreads logs over the
-    /// allocators; one log's blocks stay together.
+    /// allocators; one log's blocks stay together. `on_log_vdevs`: log vdevs come first, if there are any.
     ///
     /// # Errors
     /// `NoSpace`, `ReadOnly`, `Invalid` for a size no block has.
-    pub fn allocate_log(&self, size: u32, txg: Txg, objset: u64) -> Result<(BlkPtr, bool)> {
+    pub fn allocate_log(
+        &self,
+        size: u32,
+        txg: Txg,
+        objset: u64,
+        on_log_vdevs: bool,
+    ) -> Result<(BlkPtr, bool)> {
         if self.is_read_only() {
             return Err(Error::ReadOnly);
         }
@@ -24,7 +30,8 @@ impl Storage {
             return Err(Error::Invalid);
         }
         let bookmark = Bookmark::new(objset, ObjectId(0), 0, 0);
-        let dvas = self.allocator.allocate(SpaceClass::Log, size.into(), 1, txg, &bookmark)?;
+        let class = if on_log_vdevs { SpaceClass::Log } else { SpaceClass::EmbeddedLog };
+        let dvas = self.allocator.allocate(class, size.into(), 1, txg, &bookmark)?;
         let dva = *dvas.first().ok_or(Error::NoSpace)?;
         let is_on_log_vdev = self.is_log_vdev(dva.vdev);
         let mut bp = BlkPtr::default();

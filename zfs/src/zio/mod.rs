@@ -9,6 +9,7 @@
 //! 2. A block is overwritten in place only if it was born in the transaction group that is being written: anything
 //!    older may be what the last uberblock points to.
 //! 3. Allocation happens in the order of `issue` calls and depends on nothing else: same input, same bytes.
+mod ahead;
 mod batch;
 mod check;
 mod decode;
@@ -26,6 +27,7 @@ mod read;
 mod storage;
 mod write;
 
+pub(crate) use ahead::{AheadBlock, Unused};
 pub use batch::{SyncCtx, WriteBatch};
 pub use check::CopyCheck;
 pub use heal::Healed;

@@ -8,8 +8,8 @@ use super::storage::{Format, Storage};
 use crate::{Error, Result};
 use abd::Abd;
 use codec::Hasher;
-use ondisk::blkptr::{EMBEDDED_PAYLOAD_SIZE, MAX_BLOCK_SIZE, SECTOR_SIZE};
-use ondisk::{Checksum, Compression, Digest, DmuType};
+use ondisk::blkptr::{DVAS_PER_BP, EMBEDDED_PAYLOAD_SIZE, MAX_BLOCK_SIZE, SECTOR_SIZE};
+use ondisk::{BlkPtr, Checksum, Compression, Digest, DmuType, Dva, Txg};
 
 /// A block ready to be issued.
 #[derive(Clone, Debug)]
@@ -33,6 +33,8 @@ pub(super) enum Form {
     Embedded { payload: Abd, compression: Compression },
     /// In a block; the data is as it goes to disk.
     Block { data: Abd, compression: Compression, digest: Digest },
+    /// In this block, which was written ahead.
+    Written(BlkPtr),
 }
 
 impl Prepared {
@@ -46,7 +48,54 @@ impl Prepared {
         match &self.form {
             Form::Block { data, .. } => data.len() as u32,
             Form::Hole | Form::Embedded { .. } => 0,
+            Form::Written(bp) => bp.psize(),
         }
+    }
+
+    /// A block that was written ahead, as `bp` says.
+    pub(crate) fn written(bp: BlkPtr) -> Self {
+        Self {
+            kind: bp.dmu_type(),
+            level: bp.level(),
+            copies: bp.nr_dvas() as u8,
+            fill: bp.fill(),
+            lsize: bp.lsize(),
+            small_max: 0,
+            checksum: bp.checksum_alg(),
+            form: Form::Written(bp),
+        }
+    }
+
+    pub(super) fn nr_copies(&self) -> usize {
+        usize::from(self.copies).clamp(1, DVAS_PER_BP)
+    }
+
+    /// The pointer of an embedded block.
+    pub(super) fn embedded(&self, txg: Txg) -> Result<BlkPtr> {
+        let Form::Embedded { payload, compression } = &self.form else { return Err(Error::Invalid) };
+        let payload = payload.to_contiguous();
+        let bp = BlkPtr::new_embedded(&payload, self.lsize, *compression, self.kind, self.level, txg);
+        bp.map_err(|_| Error::Invalid)
+    }
+
+    /// The pointer of a block born in `txg` at these places.
+    pub(super) fn pointer(&self, dvas: &[Dva], txg: Txg) -> Result<BlkPtr> {
+        let Form::Block { data, compression, digest } = &self.form else { return Err(Error::Invalid) };
+        let mut bp = BlkPtr::default();
+        bp.set_type(self.kind);
+        bp.set_level(self.level);
+        bp.set_lsize(self.lsize);
+        bp.set_psize(data.len() as u32);
+        bp.set_compression(*compression);
+        bp.set_checksum_alg(self.checksum);
+        bp.set_little_endian(true);
+        bp.set_birth(txg, txg);
+        bp.set_fill(self.fill);
+        bp.set_digest(*digest);
+        for (index, dva) in dvas.iter().enumerate() {
+            bp.set_dva(index, *dva).map_err(|_| Error::Invalid)?;
+        }
+        Ok(bp)
     }
 }
 

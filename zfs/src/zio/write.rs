@@ -29,17 +29,14 @@ impl Storage {
         if self.is_read_only {
             return Err(Error::ReadOnly);
         }
-        let Prepared { kind, level, copies, fill, lsize, small_max, checksum, form } = block;
-        let (data, compression, digest) = match form {
+        let Prepared { kind, level, lsize, small_max, checksum, .. } = block;
+        let data = match &block.form {
             Form::Hole => return Ok(self.hole(ctx, old, kind, level, lsize)),
-            Form::Embedded { payload, compression } => {
-                let payload = payload.to_contiguous();
-                let bp = BlkPtr::new_embedded(&payload, lsize, compression, kind, level, ctx.txg);
-                return bp.map_err(|_| Error::Invalid);
-            }
-            Form::Block { data, compression, digest } => (data, compression, digest),
+            Form::Written(bp) => return Ok(*bp),
+            Form::Embedded { .. } => return block.embedded(ctx.txg),
+            Form::Block { data, .. } => data.clone(),
         };
-        let copies = usize::from(copies).clamp(1, DVAS_PER_BP);
+        let copies = block.nr_copies();
         let dvas = if self.may_rewrite(ctx, old, data.len(), copies) {
             let dvas: SmallVec<[Dva; DVAS_PER_BP]> = old.dvas().collect();
             dvas.iter().for_each(|dva| self.start_write(ctx, dva, &data));
@@ -52,22 +49,7 @@ impl Storage {
             let plan = self.plan(&PlanFor { class, copies, txg: ctx.txg, bookmark }, data.len())?;
             self.write_plan(ctx, plan, &data, checksum)?
         };
-        let mut bp = BlkPtr::default();
-        bp.set_type(kind);
-        bp.set_level(level);
-        bp.set_lsize(lsize);
-        bp.set_psize(data.len() as u32);
-        bp.set_compression(compression);
-        bp.set_checksum_alg(checksum);
-        bp.set_little_endian(true);
-        let birth = if bugs::is(Bug::WrongBirth) { Txg(ctx.txg.0 - 1) } else { ctx.txg };
-        bp.set_birth(birth, birth);
-        bp.set_fill(fill);
-        bp.set_digest(digest);
-        for (index, dva) in dvas.iter().enumerate() {
-            bp.set_dva(index, *dva).map_err(|_| Error::Invalid)?;
-        }
-        Ok(bp)
+        block.pointer(&dvas, if bugs::is(Bug::WrongBirth) { Txg(ctx.txg.0 - 1) } else { ctx.txg })
     }
 
     /// Frees a block in this transaction group, a gang block's pieces with it, unless others share it: then it loses a

@@ -253,6 +253,7 @@ impl ZplFs {
         s.has_xattrs.store(p.xattr != 0, Ordering::Relaxed);
         if let Some(zil) = self.zil() {
             zil.set_mode(SyncMode::from_id(p.sync));
+            zil.set_for_throughput(p.log_bias == 1);
         }
         // A snapshot has no snapshots.
         let snap_dir = if self.backing.name().contains('@') { ctldir::DISABLED } else { p.snap_dir };

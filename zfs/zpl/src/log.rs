@@ -9,13 +9,14 @@ use crate::fs::ZplFs;
 use crate::znode::Znode;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Range;
 use core::sync::atomic::Ordering;
 use ondisk::zil::RecordKind;
 use ondisk::zil_record::{NewObjectRecord, Record, RenameKind, mask};
 use ondisk::{BlkPtr, ObjectId};
 use vfs::{FileType, NewNode, RenameMode, Result, SetAttr, TimeSpec};
 use zfs::bugs::{self, Bug};
-use zfs::dmu::{DmuTx, Piece};
+use zfs::dmu::{DmuTx, Logged, Piece};
 use zfs::zil::{LogSource, SyncMode, Zil};
 
 /// Seconds and nanoseconds as records have them.
@@ -212,8 +213,9 @@ impl Znode {
     }
 }
 
-impl LogSource for ZplFs {
-    fn read(&self, object: u64, generation: u64, offset: u64, out: &mut [u8]) -> zfs::Result<usize> {
+impl ZplFs {
+    /// The file of that number and generation.
+    fn logged_file(&self, object: u64, generation: u64) -> zfs::Result<Arc<Znode>> {
         let znode = self.hold(ObjectId(object)).map_err(|e| match e {
             vfs::Error::NotFound => zfs::Error::NotFound,
             _ => zfs::Error::Io,
@@ -221,6 +223,27 @@ impl LogSource for ZplFs {
         if znode.generation != generation || znode.kind != FileType::Regular {
             return Err(zfs::Error::NotFound);
         }
+        Ok(znode)
+    }
+}
+
+impl LogSource for ZplFs {
+    fn block(&self, object: u64, generation: u64, offset: u64) -> zfs::Result<(Range<u64>, Logged)> {
+        let znode = self.logged_file(object, generation)?;
+        loop {
+            let size = u64::from(znode.dnode.block_size());
+            // A file of one block has it from its beginning on, whatever its length.
+            let start = if size.is_power_of_two() { offset & !(size - 1) } else { 0 };
+            // All of the block: writers of the rest of it are to be done, and to have listed what they did.
+            let _range = znode.ranges.read(start..start.saturating_add(size));
+            if u64::from(znode.dnode.block_size()) == size {
+                return znode.dnode.copy_for_log(offset);
+            }
+        }
+    }
+
+    fn read(&self, object: u64, generation: u64, offset: u64, out: &mut [u8]) -> zfs::Result<usize> {
+        let znode = self.logged_file(object, generation)?;
         // A writer has the range of all it changes: what is logged is what was there before it, or after.
         let _range = znode.ranges.read(offset..offset.saturating_add(out.len() as u64));
         let len = znode.size().saturating_sub(offset).min(out.len() as u64) as usize;

@@ -12,8 +12,10 @@
 //! | [`free`] | killing what freed ranges pointed to |
 //! | [`pipeline`] | preparing in parallel, issuing in order |
 //! | [`policy`] | checksum, compression, copies of each block |
+//! | [`ahead`] | copies of blocks, to be written ahead of all this for the intent log |
 //! | [`accounting`] | space by user, group, project |
 mod accounting;
+mod ahead;
 mod free;
 mod object;
 mod pipeline;
@@ -29,6 +31,7 @@ use crate::zio::{SyncCtx, WritePolicy};
 use crate::{Error, Result};
 use abd::Abd;
 use accounting::Accounting;
+pub use ahead::{BlockCopy, Logged};
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -81,6 +84,10 @@ impl Objset {
         }
         is_dirty |= self.sync_dnode_file(ctx, policies)?;
         self.table.trim();
+        if let Some(zil) = &self.zil {
+            // After the objects: what they did not use is known only now.
+            zil.free_unused(ctx)?;
+        }
         self.promised.written(txg);
         self.is_root_dirty.store(false, Ordering::Release);
         if is_dirty { self.write_root(ctx, policies).map(Some) } else { Ok(None) }
@@ -265,13 +272,14 @@ fn write_data(objects: &mut [ObjectSync<'_>], blocks: Vec<(usize, Arc<Dbuf>)>) -
             state.forget(txg);
             return None;
         }
+        let ahead = state.take_ahead(txg);
         drop(state);
         let data = joined(data);
         let mut policy = facts[index].0;
         if policy.kind == DmuType::DNODE && facts[index].1.id() == ObjectId::META_DNODE {
             policy.fill = nr_dnodes(&data);
         }
-        Some(Job { data, policy, tag: (index, dbuf) })
+        Some(Job { data, policy, ahead, tag: (index, dbuf) })
     });
     pipeline::run(&storage, txgs.workers(), jobs, |(index, dbuf), data, prepared| {
         objects[index].write_data(&dbuf, data, prepared)

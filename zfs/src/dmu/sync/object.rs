@@ -295,6 +295,7 @@ impl<'a> ObjectSync<'a> {
             let jobs = full.into_iter().map(|(dbuf, data, fill)| super::pipeline::Job {
                 data,
                 policy: WritePolicy { fill, ..policy },
+                ahead: None,
                 tag: dbuf,
             });
             super::pipeline::run(&storage, workers, jobs, |dbuf, data, prepared| {

@@ -7,6 +7,7 @@ use crate::{Error, Result};
 use abd::Abd;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
+use ondisk::BlkPtr;
 use rt::{Event, SpinLock, Taskq};
 
 /// Most bytes of blocks between preparing and issuing.
@@ -20,6 +21,8 @@ const INLINE_MAX: usize = 8 << 10;
 pub(super) struct Job<T> {
     pub(super) data: Abd,
     pub(super) policy: WritePolicy,
+    /// The block that it was written to ahead.
+    pub(super) ahead: Option<BlkPtr>,
     pub(super) tag: T,
 }
 
@@ -69,6 +72,7 @@ pub(super) fn run<T>(
             issue_first(&mut window, &mut bytes)?;
         }
         let pending = match workers {
+            _ if let Some(bp) = job.ahead => Pending::Ready(Ok(Prepared::written(bp))),
             Some(workers) if job.data.len() > INLINE_MAX => dispatch(storage, workers, &job),
             _ => Pending::Ready(storage.prepare(job.data.clone(), &job.policy)),
         };

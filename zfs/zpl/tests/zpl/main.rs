@@ -3,6 +3,7 @@ mod basic;
 mod clones;
 mod generic;
 mod log;
+mod log_large;
 mod log_modes;
 mod pools;
 mod remount;
