@@ -220,6 +220,16 @@ impl Leaf {
         }
     }
 
+    /// Whether it can make a single write durable, and has to be told so.
+    pub(crate) fn does_fua(&self) -> bool {
+        self.geometry.has_fua && self.geometry.write_cache == WriteCache::Volatile
+    }
+
+    /// A request that is durable when the device answers.
+    fn is_fua(&self, joined: &Joined) -> bool {
+        joined.priority == Priority::FuaWrite && self.does_fua()
+    }
+
     /// Starts a flush, or fulfils the completion when there is nothing to flush. The number is to be given to
     /// [`Self::flushed`] on success. Writes count as unflushed until then: a second caller must not believe in a
     /// flush that is still under way.
@@ -333,7 +343,7 @@ impl Leaf {
         let offset = joined.offset();
         if joined.is_write() {
             self.nr_writes.fetch_add(1, Ordering::Relaxed);
-            Op::Write { offset, data: joined.write_data(), is_fua: false }
+            Op::Write { offset, data: joined.write_data(), is_fua: self.is_fua(joined) }
         } else {
             self.nr_reads.fetch_add(1, Ordering::Relaxed);
             Op::Read { offset, buf: joined.read_buffer() }
@@ -357,8 +367,10 @@ impl Leaf {
     /// Answers the I/Os of a request that the device has done.
     fn deliver(&self, joined: Joined, buf: Option<AbdMut>) {
         if joined.is_write() {
-            // Before anyone can know that the write is done: a flush started after that must cover it.
-            self.nr_completed.fetch_add(1, Ordering::AcqRel);
+            if !self.is_fua(&joined) {
+                // Before anyone can know that the write is done: a flush started after that must cover it.
+                self.nr_completed.fetch_add(1, Ordering::AcqRel);
+            }
             joined.ios.into_iter().for_each(|io| io.done.complete(Ok(()), None));
             return;
         }

@@ -5,7 +5,9 @@
 pub enum Priority {
     /// Someone waits for this read.
     SyncRead,
-    /// Someone waits for this write (intent log).
+    /// Someone waits for this write to be durable (intent log): where the device can, it is when it is done.
+    FuaWrite,
+    /// Someone waits for this write.
     SyncWrite,
     /// Prefetch.
     AsyncRead,
@@ -17,11 +19,11 @@ pub enum Priority {
 
 impl Priority {
     /// Number of classes.
-    pub const COUNT: usize = 5;
+    pub const COUNT: usize = 6;
 
     /// Every class, most urgent first.
     pub const ALL: [Self; Self::COUNT] =
-        [Self::SyncRead, Self::SyncWrite, Self::AsyncRead, Self::AsyncWrite, Self::Scrub];
+        [Self::SyncRead, Self::FuaWrite, Self::SyncWrite, Self::AsyncRead, Self::AsyncWrite, Self::Scrub];
 
     /// Position in [`Self::ALL`].
     pub const fn index(self) -> usize {
@@ -32,7 +34,7 @@ impl Priority {
     /// The floor keeps a flood of a more urgent class from starving the others.
     pub(crate) const fn limits(self) -> (usize, usize) {
         match self {
-            Self::SyncRead | Self::SyncWrite => (10, 10),
+            Self::SyncRead | Self::FuaWrite | Self::SyncWrite => (10, 10),
             Self::AsyncRead => (1, 3),
             Self::AsyncWrite => (2, 10),
             Self::Scrub => (1, 3),

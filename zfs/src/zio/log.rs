@@ -61,15 +61,19 @@ impl Storage {
     }
 
     /// Writes log blocks and makes them durable: all writes at once, then one flush of each device touched that has a
-    /// volatile cache, and of `others`, which have what the log blocks point to. Only the used bytes are given, a
-    /// multiple of 4096; what follows them in the block is never looked at.
+    /// volatile cache, and of `others`, which have what the log blocks point to. Devices that make single writes durable
+    /// (FUA) are flushed only for `others`: then one flush serves both, and the log blocks go as plain writes. Only the
+    /// used bytes are given, a multiple of 4096; what follows them in the block is never looked at.
     ///
     /// # Errors
     /// `Io` when a write or flush failed beyond what redundancy bears: then nothing is known of any of the blocks.
     pub fn write_log(&self, blocks: Vec<(BlkPtr, Abd)>, others: &[Arc<Leaf>]) -> Result<()> {
         let mut leaves = others.to_vec();
-        self.write_blocks(blocks, &mut leaves, true)?;
-        if bugs::is(Bug::LogNotFlushed) {
+        let is_flushed = !others.is_empty() || bugs::is(Bug::LogNotFlushed);
+        let priority = if is_flushed { Priority::SyncWrite } else { Priority::FuaWrite };
+        self.write_blocks(blocks, &mut leaves, (priority, true))?;
+        leaves.retain(|leaf| is_flushed || !leaf.does_fua());
+        if leaves.is_empty() || bugs::is(Bug::LogNotFlushed) {
             return Ok(());
         }
         self.flush_leaves(&leaves, &|group| self.log_pace.wait(group, &leaves, true))
@@ -80,14 +84,14 @@ impl Storage {
     /// # Errors
     /// `Io` when a write failed beyond what redundancy bears.
     pub(crate) fn write_ahead(&self, blocks: Vec<(BlkPtr, Abd)>, leaves: &mut Vec<Arc<Leaf>>) -> Result<()> {
-        self.write_blocks(blocks, leaves, false)
+        self.write_blocks(blocks, leaves, (Priority::SyncWrite, false))
     }
 
     fn write_blocks(
         &self,
         blocks: Vec<(BlkPtr, Abd)>,
         leaves: &mut Vec<Arc<Leaf>>,
-        is_log: bool,
+        (priority, is_log): (Priority, bool),
     ) -> Result<()> {
         let group = IoGroup::new();
         for (bp, data) in blocks {
@@ -107,7 +111,7 @@ impl Storage {
                     offset: dva.offset,
                     data: pad(&data, len),
                     txg: bp.phys_birth(),
-                    priority: Priority::SyncWrite,
+                    priority,
                     done: group.completion(0),
                 };
                 vdev.io().write(io);
