@@ -323,7 +323,11 @@ pub enum BenchCommand {
         size: Size,
     },
     /// Device requests and time of an fsync, on a simulated disk.
-    Fsync,
+    Fsync {
+        /// The disk can make single writes durable (FUA).
+        #[arg(long)]
+        fua: bool,
+    },
     /// Building an image beside `cp -a` to a fresh ext4.
     Build {
         /// The tree to copy.

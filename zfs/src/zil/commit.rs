@@ -299,8 +299,12 @@ impl Zil {
         {
             let mut chain = self.chain.lock();
             if is_durable {
-                let in_flight = chain.lwbs.iter_mut().filter(|lwb| lwb.state == LwbState::InFlight);
-                in_flight.take(nr).for_each(|lwb| lwb.state = LwbState::Done);
+                // From the end: before them lies everything that the group has logged so far.
+                let newest_first = chain.lwbs.iter_mut().rev();
+                newest_first
+                    .filter(|lwb| lwb.state == LwbState::InFlight)
+                    .take(nr)
+                    .for_each(|lwb| lwb.state = LwbState::Done);
             } else {
                 chain.is_broken = true;
             }

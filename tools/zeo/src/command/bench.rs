@@ -34,7 +34,7 @@ pub fn run(args: &Bench, mode: Mode) -> Result<()> {
         BenchCommand::Memory => boot::memory(&Setup::new("hello", kernel, mode)?, mode),
         BenchCommand::Yardstick => yardstick::run(&Setup::new("yardstick", kernel, mode)?, mode),
         BenchCommand::Scrub { size } => scrub::run(*size, mode),
-        BenchCommand::Fsync => fsync::run(mode),
+        BenchCommand::Fsync { fua } => fsync::run(*fua, mode),
         BenchCommand::Build { tree, runs } => build::run(tree, *runs, mode),
     }
 }

@@ -1,8 +1,9 @@
 //! What an fsync costs: device requests and time, on a simulated disk whose every request takes 100 us.
 //!
 //! Three loads: one thread appends 4 KiB and syncs; one thread makes a file, writes 10 KiB and syncs; sixteen threads
-//! append and sync, each its own file. Beside the time of each stands that of the device alone: one write and one
-//! flush, polled for.
+//! append and sync, each its own file. Beside the time of each stands that of the device alone: one write, of the
+//! average length of the load's writes, and one flush, polled for. A disk that makes single writes durable (`--fua`) gets
+//! no flush, nor does the yardstick.
 use super::median;
 use crate::report::{Mode, print_json};
 use anyhow::{Context, Result, anyhow};
@@ -14,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use vfs::{Cred, FileSystem, Fsync, NewNode, SliceSource, VnodeRef};
 use zfs::spa::{PoolSpec, Spa, VdevSpec};
+use zfs::zil::ZilStats;
 use zpl::{CreateOptions, MountOptions, ZplFs};
 
 /// What every request of the disk takes.
@@ -43,6 +45,7 @@ struct All {
 
 /// A pool on a disk that counts.
 struct Bench {
+    has_fua: bool,
     disk: Arc<SimDisk>,
     spa: Arc<Spa>,
     fs: Arc<ZplFs>,
@@ -53,14 +56,9 @@ struct Bench {
 ///
 /// # Errors
 /// When the pool fails.
-pub fn run(mode: Mode) -> Result<()> {
-    let device_us = device_latency()?;
-    let bench = Bench::new()?;
-    let all = All {
-        append_4k: bench.append(device_us)?,
-        create_10k: bench.create(device_us)?,
-        threads_16: bench.threads(device_us)?,
-    };
+pub fn run(has_fua: bool, mode: Mode) -> Result<()> {
+    let bench = Bench::new(has_fua)?;
+    let all = All { append_4k: bench.append()?, create_10k: bench.create()?, threads_16: bench.threads()? };
     bench.spa.abandon();
     if mode == Mode::Json {
         return print_json(&all);
@@ -81,8 +79,8 @@ pub fn run(mode: Mode) -> Result<()> {
     Ok(())
 }
 
-fn disk() -> Arc<SimDisk> {
-    SimDisk::new(DiskConfig::timed(CAPACITY, LATENCY, LATENCY, 1))
+fn disk(has_fua: bool) -> Arc<SimDisk> {
+    SimDisk::new(DiskConfig { has_fua, ..DiskConfig::timed(CAPACITY, LATENCY, LATENCY, 1) })
 }
 
 struct Flag(AtomicU64);
@@ -93,12 +91,13 @@ impl Complete for Flag {
     }
 }
 
-/// One write and one flush, waited for by polling alone.
-fn device_latency() -> Result<f64> {
-    let disk = disk();
+/// One write of that length and one flush, or one write that is durable at once, waited for by polling alone.
+fn device_latency(length: u64, has_fua: bool) -> Result<f64> {
+    let disk = disk(has_fua);
     let flag = Arc::new(Flag(AtomicU64::new(0)));
-    let mut times = Vec::new();
-    let finish = |op: Op, nr: u64| -> Result<()> {
+    let (mut times, mut nr) = (Vec::new(), 0);
+    let mut finish = |op: Op| -> Result<()> {
+        nr += 1;
         let request = Request { op, done: Completion::new(flag.clone(), 0) };
         disk.submit(0, request).map_err(|_| anyhow!("the disk's queue is full"))?;
         while flag.0.load(Ordering::Acquire) < nr {
@@ -109,24 +108,26 @@ fn device_latency() -> Result<f64> {
     };
     for i in 0..OPERATIONS as u64 {
         let start = Instant::now();
-        let data = abd::Abd::zeroed(8192);
-        finish(Op::Write { offset: i * 8192, data, is_fua: false }, 2 * i + 1)?;
-        finish(Op::Flush, 2 * i + 2)?;
+        let data = abd::Abd::zeroed(length as usize);
+        finish(Op::Write { offset: i * length, data, is_fua: has_fua })?;
+        if !has_fua {
+            finish(Op::Flush)?;
+        }
         times.push(start.elapsed().as_secs_f64() * 1e6);
     }
     Ok(median(times))
 }
 
 impl Bench {
-    fn new() -> Result<Self> {
-        let disk = disk();
+    fn new(has_fua: bool) -> Result<Self> {
+        let disk = disk(has_fua);
         let vdev = VdevSpec { device: disk.clone(), path: "/dev/disk".into(), is_file: false };
         let spa = Spa::create(vec![vdev], &PoolSpec::new("bench"), &mut |tx, objset| {
             zpl::create_fs(tx, objset, &CreateOptions::default())
         })?;
         let fs = zpl::mount(&spa, "bench", &MountOptions::default())?;
         let root = fs.root().map_err(|e| anyhow!("{e}"))?;
-        Ok(Self { disk, spa, fs, root })
+        Ok(Self { has_fua, disk, spa, fs, root })
     }
 
     fn file(&self, name: &str) -> Result<VnodeRef> {
@@ -137,7 +138,6 @@ impl Bench {
     /// Runs `one` often, from `nr_threads` threads, and counts what the disk was asked meanwhile.
     fn measure(
         &self,
-        device_us: f64,
         nr_threads: usize,
         one: &(dyn Fn(usize, usize) -> Result<()> + Sync),
     ) -> Result<Figures> {
@@ -148,7 +148,7 @@ impl Bench {
         // What the groups so far have to write is written before the counting begins.
         self.spa.sync()?;
         (0..WARM_UP).try_for_each(|i| one(0, WARM_UP + i))?;
-        let before = self.disk.stats();
+        let (before, logged) = (self.disk.stats(), self.log_stats()?);
         let times: Result<Vec<Vec<f64>>> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..nr_threads)
                 .map(|t| {
@@ -166,32 +166,34 @@ impl Bench {
             threads.into_iter().map(|t| t.join().map_err(|_| anyhow!("a thread panicked"))?).collect()
         });
         let times: Vec<f64> = times?.into_iter().flatten().collect();
-        let after = self.disk.stats();
+        let (after, log) = (self.disk.stats(), self.log_stats()?);
+        let length = (log.bytes - logged.bytes) / (log.nr_blocks - logged.nr_blocks).max(1);
         let nr = times.len() as f64;
         Ok(Figures {
             writes_per_fsync: (after.writes - before.writes) as f64 / nr,
             flushes_per_fsync: (after.flushes - before.flushes) as f64 / nr,
             latency_us: median(times),
-            device_latency_us: device_us,
+            device_latency_us: device_latency(length.next_multiple_of(4096).max(4096), self.has_fua)?,
         })
     }
 
-    fn append(&self, device_us: f64) -> Result<Figures> {
+    fn log_stats(&self) -> Result<ZilStats> {
+        Ok(self.fs.objset().zil().context("there is no intent log")?.stats())
+    }
+
+    fn append(&self) -> Result<Figures> {
         let file = self.file("append")?;
-        self.measure(device_us, 1, &|_, _| append(&file, &[7; 4096]))
+        self.measure(1, &|_, _| append(&file, &[7; 4096]))
     }
 
-    fn create(&self, device_us: f64) -> Result<Figures> {
-        self.measure(device_us, 1, &|_, i| append(&self.file(&format!("create-{i}"))?, &[8; 10 << 10]))
+    fn create(&self) -> Result<Figures> {
+        self.measure(1, &|_, i| append(&self.file(&format!("create-{i}"))?, &[8; 10 << 10]))
     }
 
-    fn threads(&self, device_us: f64) -> Result<Figures> {
+    fn threads(&self) -> Result<Figures> {
         let files: Result<Vec<_>> = (0..THREADS).map(|t| self.file(&format!("thread-{t}"))).collect();
         let files = files?;
-        let figures = self.measure(device_us, THREADS, &|t, _| append(&files[t], &[9; 4096]))?;
-        let stats = self.fs.objset().zil().context("there is no intent log")?.stats();
-        log::debug!("{stats:?}");
-        Ok(figures)
+        self.measure(THREADS, &|t, _| append(&files[t], &[9; 4096]))
     }
 }
 
