@@ -40,6 +40,8 @@ pub struct History {
 pub struct Cut {
     /// When.
     pub at: u64,
+    /// What was acknowledged by then must be there: `at`, but for states that are kept of an earlier time.
+    pub acked_by: u64,
     /// The newest whole transaction group on the disks.
     pub txg: u64,
     /// Operations that no group holds may be there all the same: an intent log was replayed.
@@ -67,7 +69,7 @@ impl History {
 
     /// The oldest state that may be left.
     pub fn floor(&self, cut: &Cut) -> usize {
-        let acked = self.acks.iter().filter(|(when, _)| *when <= cut.at).map(|(_, index)| *index).max();
+        let acked = self.acks.iter().filter(|(when, _)| *when <= cut.acked_by).map(|(_, index)| *index).max();
         let is_kept = |v: &Version| v.end <= cut.at && (v.txg_hi <= cut.txg || v.end <= cut.all_before);
         let kept = self.versions.iter().rposition(is_kept);
         acked.unwrap_or(0).max(kept.unwrap_or(0))
@@ -136,7 +138,7 @@ mod tests {
 
     #[test]
     fn a_whole_group_is_there_and_a_later_one_is_not() {
-        let cut = |txg, has_log| Cut { at: 100, txg, has_log, all_before: 0 };
+        let cut = |txg, has_log| Cut { at: 100, acked_by: 100, txg, has_log, all_before: 0 };
         let h = history();
         assert_eq!((h.floor(&cut(4, false)), h.ceiling(&cut(4, false))), (0, Some(0)));
         assert_eq!((h.floor(&cut(5, false)), h.ceiling(&cut(5, false))), (2, Some(2)));
@@ -149,7 +151,7 @@ mod tests {
     fn what_was_acknowledged_before_the_cut_stays() {
         let mut h = history();
         h.acks.push((40, 3));
-        let cut = |at| Cut { at, txg: 4, has_log: true, all_before: 0 };
+        let cut = |at| Cut { at, acked_by: at, txg: 4, has_log: true, all_before: 0 };
         assert_eq!((h.floor(&cut(39)), h.floor(&cut(40))), (0, 3));
         assert_eq!(h.floor(&Cut { all_before: 15, ..cut(30) }), 1);
         assert_eq!(h.ceiling(&cut(25)), Some(2));

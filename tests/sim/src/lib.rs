@@ -7,6 +7,7 @@
 //! | [`layout`] | how its disks make a pool |
 //! | [`pool`] | the pool under test |
 //! | [`worker`] | random operations, and the model of what they did |
+//! | [`admin`] | random commands on datasets, and the model of what they did |
 //! | [`content`], [`history`] | the model's parts |
 //! | [`tree`] | a file system as it is found |
 //! | [`watch`] | states of the disks, kept at many of their requests |
@@ -14,6 +15,7 @@
 //! | [`seed`] | a whole seed |
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod check;
 pub mod content;
 pub mod history;

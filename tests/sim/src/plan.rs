@@ -148,6 +148,8 @@ pub struct Plan {
     pub nr_generations: usize,
     /// Operations of each thread in a generation.
     pub nr_ops: usize,
+    /// Commands of the administrator in a generation.
+    pub nr_commands: usize,
     /// Moments of a generation whose power cut is tried, at most.
     pub nr_captures: usize,
     /// Different power cuts tried at each moment.
@@ -191,6 +193,7 @@ impl Plan {
             nr_threads,
             nr_generations: random.within(1, 4) as usize,
             nr_ops: random.pick(&[40, 80, 120]) / nr_threads.min(2),
+            nr_commands: random.pick(&[0, 0, 4, 10, 20]),
             nr_captures: random.pick(&[8, 16, 30]),
             nr_cuts: random.pick(&[1, 1, 2]),
             write_max,

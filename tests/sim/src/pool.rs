@@ -26,9 +26,9 @@ pub struct Open {
 
 impl Open {
     fn new(spa: Arc<Spa>) -> Result<Self, String> {
-        let fs = mount(&spa, POOL, &MountOptions::default()).map_err(|e| format!("mount: {e:?}"))?;
-        let ns = Namespace::new(fs.clone(), MountFlags::empty(), NAMES_MAX);
-        Ok(Self { spa, fs, ns: ns.map_err(|e| format!("root directory: {e}"))? })
+        let fs = mount_one(&spa, POOL)?;
+        let ns = namespace(&fs)?;
+        Ok(Self { spa, fs, ns })
     }
 
     /// The power is gone: nothing more is written.
@@ -48,6 +48,22 @@ impl Open {
         drop(fs);
         spa.export().map_err(|e| format!("export: {e}"))
     }
+}
+
+/// Mounts a dataset or snapshot.
+///
+/// # Errors
+/// Why it cannot be.
+pub fn mount_one(spa: &Arc<Spa>, name: &str) -> Result<Arc<ZplFs>, String> {
+    mount(spa, name, &MountOptions::default()).map_err(|e| format!("mount {name}: {e:?}"))
+}
+
+/// The paths of a file system.
+///
+/// # Errors
+/// Its root directory cannot be read.
+pub fn namespace(fs: &Arc<ZplFs>) -> Result<Arc<Namespace>, String> {
+    Namespace::new(fs.clone(), MountFlags::empty(), NAMES_MAX).map_err(|e| format!("root directory: {e}"))
 }
 
 /// The disks of a plan, empty or with content.
@@ -108,7 +124,13 @@ pub fn create(plan: &Plan, disks: &[Arc<SimDisk>]) -> Result<Open, String> {
 
 /// Opens the pool that is on the disks.
 pub fn import(plan: &Plan, disks: &[Arc<SimDisk>]) -> Result<Open, String> {
-    let options = ImportOptions { force: true, memory: memory(plan), ..ImportOptions::default() };
+    import_with(plan, disks, false)
+}
+
+/// Opens the pool that is on the disks, or what its checkpoint kept of it.
+pub fn import_with(plan: &Plan, disks: &[Arc<SimDisk>], rewind_to_checkpoint: bool) -> Result<Open, String> {
+    let options =
+        ImportOptions { force: true, rewind_to_checkpoint, memory: memory(plan), ..ImportOptions::default() };
     let spa = Spa::import(&devices(disks), &options).map_err(|e| format!("import: {e}"))?;
     let opened = Open::new(spa.clone());
     if opened.is_err() {

@@ -1,4 +1,5 @@
 //! A whole seed: generations of work on one pool, each ended by a power cut, and every kept moment of it tried.
+use crate::admin::{Admin, AdminRecord};
 use crate::check::{check_pool, check_tree};
 use crate::history::Cut;
 use crate::plan::Plan;
@@ -15,6 +16,9 @@ use vfs::{Caller, NewNode, WalkFrom};
 
 /// Directories in which every thread works.
 const SHARED_DIRS: [&str; 2] = ["/shared", "/Z"];
+
+/// Side datasets and snapshots that are read after a power cut.
+const DATASETS_READ: usize = 2;
 
 /// Figures of a seed that found nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,7 +97,7 @@ impl Run {
         let tree = must("reading the tree to start from", Tree::read(&open));
         let shared = Shared::new(&self.plan, &open);
         watch.follow(&shared);
-        let records = self.work(&shared, &tree);
+        let (records, admin) = self.work(&shared, &open, &tree);
         let sync_acks = shared.sync_acks.lock().clone();
         drop(shared);
         let (captures, nr_requests) = watch.finish();
@@ -102,12 +106,13 @@ impl Run {
         let ends_clean = self.random.chance(1, 5);
         if ends_clean {
             must("closing", open.export());
-            self.check_closed(&disks, &records);
+            self.check_closed(&disks, &records, &admin);
         } else {
             open.abandon();
         }
         drop(disks);
-        let moments = Moments { generation, base_txg, records, sync_acks };
+        must("a snapshot", admin.check_taken(&records, &sync_acks));
+        let moments = Moments { generation, base_txg, records, admin, sync_acks };
         self.try_cuts(&captures, &moments);
         let base = self.random.below(captures.len() as u64) as usize;
         let mut random = self.random.fork();
@@ -135,7 +140,14 @@ impl Run {
     }
 
     /// All threads at work, until each has done its share.
-    fn work(&mut self, shared: &Arc<Shared>, tree: &Tree) -> Vec<Record> {
+    fn work(&mut self, shared: &Arc<Shared>, open: &Open, tree: &Tree) -> (Vec<Record>, AdminRecord) {
+        let admin = must("taking in the datasets", Admin::adopt(shared, open, self.random.fork()));
+        let slot: Arc<rt::Mutex<AdminRecord>> = Arc::default();
+        let filled = slot.clone();
+        let admin = rt::spawn("administrator", move || {
+            let record = admin.run();
+            *filled.lock() = record;
+        });
         let slots: Arc<rt::Mutex<Vec<Option<Record>>>> =
             Arc::new(rt::Mutex::new((0..self.plan.nr_threads).map(|_| None).collect()));
         let start = |id: usize| {
@@ -148,18 +160,22 @@ impl Run {
         };
         let threads: Vec<_> = (0..self.plan.nr_threads).map(start).collect();
         threads.into_iter().for_each(rt::JoinHandle::join);
+        admin.join();
         let records = core::mem::take(&mut *slots.lock());
-        records.into_iter().map(|record| record.unwrap_or_default()).collect()
+        let admin = core::mem::take(&mut *slot.lock());
+        (records.into_iter().map(|record| record.unwrap_or_default()).collect(), admin)
     }
 
     /// A pool that was closed is as it was when the last operation ended.
-    fn check_closed(&mut self, disks: &[Arc<SimDisk>], records: &[Record]) {
+    fn check_closed(&mut self, disks: &[Arc<SimDisk>], records: &[Record], admin: &AdminRecord) {
         let images: Vec<Image> = disks.iter().map(|disk| disk.state().medium).collect();
         let disks = pool::instant_disks(&self.plan, &images);
         let open = must("opening a closed pool", pool::import(&self.plan, &disks));
         let tree = must("reading a closed pool", Tree::read(&open));
-        let all = Cut { at: u64::MAX, txg: u64::MAX, has_log: false, all_before: u64::MAX };
+        let all =
+            Cut { at: u64::MAX, acked_by: u64::MAX, txg: u64::MAX, has_log: false, all_before: u64::MAX };
         must("a closed pool", check_tree(&tree, records, &all));
+        must("a closed pool", admin.check(&open, &all, usize::MAX, &mut self.random));
         must("a closed pool", check_pool(&open));
         open.abandon();
     }
@@ -192,7 +208,10 @@ impl Run {
         }
         // What the group before the newest consists of is not used again yet: whoever rewinds finds it whole.
         let is_older_checked = self.random.chance(1, 6);
-        let result = self.recover(capture, &disks, moments, is_older_checked);
+        let mut result = self.recover(capture, &disks, moments, is_older_checked);
+        if result.is_ok() && !moments.admin.kept.is_empty() && self.random.chance(1, 4) {
+            result = self.go_back(capture.at, images, moments);
+        }
         if let Err(what) = result {
             panic!(
                 "generation {}, cut {mode} at request {} ({:?}), moment {}, without disks {missing:?}: {what}",
@@ -202,7 +221,7 @@ impl Run {
     }
 
     fn recover(
-        &self,
+        &mut self,
         capture: &Capture,
         disks: &[Arc<SimDisk>],
         moments: &Moments,
@@ -213,13 +232,33 @@ impl Run {
         }
         let open = pool::import(&self.plan, disks)?;
         let txg = open.spa.opened_at().0;
-        let tree = Tree::read(&open)?;
-        let acked = moments.sync_acks.iter().filter(|(when, _)| *when <= capture.at);
-        let all_before = acked.map(|(_, before)| *before).max().unwrap_or(0);
-        let cut = Cut { at: capture.at, txg, has_log: self.has_log, all_before };
-        check_tree(&tree, &moments.records, &cut)?;
-        check_pool(&open)?;
-        tree.check_orphans(open.fs.objset())?;
+        let cut = moments.cut(capture.at, capture.at, txg, self.has_log);
+        self.check(&open, &cut, moments)?;
+        open.abandon();
+        Ok(())
+    }
+
+    fn check(&mut self, open: &Open, cut: &Cut, moments: &Moments) -> Result<(), String> {
+        let tree = Tree::read(open)?;
+        check_tree(&tree, &moments.records, cut)?;
+        moments.admin.check(open, cut, DATASETS_READ, &mut self.random)?;
+        check_pool(open)?;
+        tree.check_orphans(open.fs.objset())
+    }
+
+    /// Goes back to a checkpoint on what a power cut left, if there is one.
+    fn go_back(&mut self, at: u64, images: &[Image], moments: &Moments) -> Result<(), String> {
+        let disks = pool::instant_disks(&self.plan, images);
+        let open = match pool::import_with(&self.plan, &disks, true) {
+            Ok(open) => open,
+            Err(e) if e == format!("import: {}", zfs::Error::NotFound) => return Ok(()),
+            Err(e) => return Err(format!("going back to the checkpoint: {e}")),
+        };
+        let txg = open.spa.opened_at().0;
+        if let Some(kept) = moments.admin.kept.iter().find(|kept| kept.txg == txg) {
+            let cut = moments.cut(at, kept.start, txg, self.has_log);
+            self.check(&open, &cut, moments).map_err(|e| format!("back at the checkpoint of {txg}: {e}"))?;
+        }
         open.abandon();
         Ok(())
     }
@@ -248,7 +287,16 @@ struct Moments {
     /// The newest group when it began.
     base_txg: u64,
     records: Vec<Record>,
+    admin: AdminRecord,
     sync_acks: Vec<(u64, u64)>,
+}
+
+impl Moments {
+    fn cut(&self, at: u64, acked_by: u64, txg: u64, has_log: bool) -> Cut {
+        let acked = self.sync_acks.iter().filter(|(when, _)| *when <= acked_by);
+        let all_before = acked.map(|(_, before)| *before).max().unwrap_or(0);
+        Cut { at, acked_by, txg, has_log, all_before }
+    }
 }
 
 fn cut(capture: &Capture, random: &mut Random) -> (CrashMode, Vec<Image>) {

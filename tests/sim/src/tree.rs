@@ -100,9 +100,17 @@ impl Tree {
     /// # Errors
     /// What cannot be read, or contradicts itself.
     pub fn read(open: &Open) -> Result<Self, String> {
+        Self::read_below(open.ns.root().vnode())
+    }
+
+    /// Reads everything below a root directory.
+    ///
+    /// # Errors
+    /// What cannot be read, or contradicts itself.
+    pub fn read_below(root: &VnodeRef) -> Result<Self, String> {
         let mut tree = Self::default();
         let mut known = BTreeMap::new();
-        tree.visit(open.ns.root().vnode(), "", &mut known)?;
+        tree.visit(root, "", &mut known)?;
         tree.check_links()?;
         Ok(tree)
     }
