@@ -30,7 +30,8 @@ const SIDE_FILE_MAX: u64 = 20_000;
 #[derive(Clone, Debug)]
 struct Item {
     digest: u64,
-    guid: u64,
+    /// Stays when it is renamed.
+    id: u64,
     /// Files that were written here, and their part of the digest.
     files: Vec<(Vec<u8>, u64)>,
 }
@@ -85,13 +86,16 @@ struct Stamp {
 fn digest_of(spa: &Arc<Spa>, name: &str) -> Result<u64, String> {
     let fs = pool::mount_one(spa, name)?;
     let root = fs.root().map_err(|e| format!("{name}: root directory: {e}"))?;
-    Ok(Tree::read_below(&root).map_err(|e| format!("{name}: {e}"))?.digest())
+    let tree = Tree::read_below(&root);
+    drop(root);
+    fs.unmount().map_err(|e| format!("{name}: unmount: {e}"))?;
+    Ok(tree.map_err(|e| format!("{name}: {e}"))?.digest())
 }
 
-/// Every dataset and snapshot but the root dataset: name, guid, whether it is a snapshot.
+/// Every dataset and snapshot but the root dataset: name, number, whether it is a snapshot.
 fn listed(spa: &Spa) -> Result<Vec<(String, u64, bool)>, String> {
     let all = spa.datasets().map_err(|e| format!("listing datasets: {e}"))?;
-    Ok(all.into_iter().filter(|d| d.name != POOL).map(|d| (d.name, d.guid, d.is_snapshot)).collect())
+    Ok(all.into_iter().filter(|d| d.name != POOL).map(|d| (d.name, d.id, d.is_snapshot)).collect())
 }
 
 impl Admin {
@@ -107,10 +111,10 @@ impl Admin {
             now: BTreeMap::new(),
             record: AdminRecord::default(),
         };
-        for (name, guid, _) in listed(&open.spa)? {
+        for (name, id, _) in listed(&open.spa)? {
             let digest = digest_of(&open.spa, &name)?;
             admin.record.slots.insert(name.clone(), History::durable(digest));
-            admin.now.insert(name, Item { digest, guid, files: Vec::new() });
+            admin.now.insert(name, Item { digest, id, files: Vec::new() });
         }
         Ok(admin)
     }
@@ -208,7 +212,7 @@ impl Admin {
         format!("{parent}{sign}{:08x}", self.random.next_u64() as u32)
     }
 
-    /// Names have moved: what has which guid is asked, and must be what there was.
+    /// Names have moved: which has which number is asked, and must be what there was.
     fn names_moved(&mut self, stamp: Stamp) {
         let found = match listed(&self.spa) {
             Ok(found) => found,
@@ -216,8 +220,8 @@ impl Admin {
         };
         let old = core::mem::take(&mut self.now);
         let mut changed: Vec<String> = Vec::new();
-        for (name, guid, _) in &found {
-            let Some((was, item)) = old.iter().find(|(_, item)| item.guid == *guid) else {
+        for (name, id, _) in &found {
+            let Some((was, item)) = old.iter().find(|(_, item)| item.id == *id) else {
                 self.finding(&format!("{name}: a dataset that nobody made"))
             };
             if was != name {
@@ -250,13 +254,13 @@ impl Admin {
         let info = self.spa.datasets().map(|all| all.into_iter().find(|d| d.name == name));
         let Ok(Some(info)) = info else { self.finding("a snapshot that was taken is not there") };
         let item = match self.now.get(&of) {
-            Some(item) => Item { guid: info.guid, ..item.clone() },
+            Some(item) => Item { id: info.id, ..item.clone() },
             None => {
                 let tree = match self.read(&name) {
                     Ok(tree) => tree,
                     Err(e) => self.finding(&e),
                 };
-                let item = Item { digest: tree.digest(), guid: info.guid, files: Vec::new() };
+                let item = Item { digest: tree.digest(), id: info.id, files: Vec::new() };
                 let (start, txg) = (stamp.start, info.created_txg);
                 self.record.taken.push(Taken { name: name.clone(), txg, start, tree });
                 item
@@ -286,10 +290,10 @@ impl Admin {
     /// A dataset that begins with what another holds.
     fn add_copy(&mut self, of: &str, name: &str) {
         let found = listed(&self.spa).unwrap_or_default();
-        let Some((_, guid, _)) = found.into_iter().find(|(found, ..)| found == name) else {
+        let Some((_, id, _)) = found.into_iter().find(|(found, ..)| found == name) else {
             self.finding(&format!("{name} was made and is not there"))
         };
-        let item = Item { guid, ..self.now[of].clone() };
+        let item = Item { id, ..self.now[of].clone() };
         self.now.insert(name.to_owned(), item);
     }
 
@@ -420,8 +424,8 @@ impl Admin {
             self.finding(&format!("{gone:?} went with a rollback of {head}"));
         }
         gone.iter().for_each(|name| drop(self.now.remove(name)));
-        let guid = self.now[&head].guid;
-        let item = Item { guid, ..self.now[&to].clone() };
+        let id = self.now[&head].id;
+        let item = Item { id, ..self.now[&to].clone() };
         self.now.insert(head.clone(), item);
         self.changed(gone.into_iter().chain([head]), stamp, true);
     }
@@ -524,7 +528,9 @@ impl AdminRecord {
         let by_groups = Cut { has_log: false, ..*cut };
         for (name, history) in &self.slots {
             let is_there = found.iter().any(|(found, ..)| found == name);
-            let (floor, ceiling) = (history.floor(&by_groups), history.ceiling(&by_groups).unwrap_or(0));
+            // What a log acknowledged may be newer than the group.
+            let floor = history.floor(&by_groups);
+            let ceiling = history.ceiling(&by_groups).unwrap_or(0).max(floor);
             let mut allowed = (floor..=ceiling).map(|at| history.versions[at].hash != 0);
             if !allowed.any(|may| may == is_there) {
                 let explained = history.explain(&by_groups, 0);

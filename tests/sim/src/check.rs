@@ -5,6 +5,10 @@ use crate::pool::Open;
 use crate::tree::{Body, Tree, owner, state_hash};
 use crate::worker::Record;
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How often it is asked whether a scan has ended.
+const SCAN_LOOK: Duration = Duration::from_millis(1);
 
 /// Whether the tree is one that the power cut may leave.
 ///
@@ -52,6 +56,8 @@ pub fn check_tree(tree: &Tree, records: &[Record], cut: &Cut) -> Result<(), Stri
 /// # Errors
 /// What it finds.
 pub fn check_pool(open: &Open) -> Result<(), String> {
+    // A walk wants a pool that is quiet: a scan writes down how far it is.
+    open.spa.scan_wait(SCAN_LOOK, &mut |_| ());
     open.spa.sync().map_err(|e| format!("sync after recovery: {e}"))?;
     let report = open.spa.verify(&mut |_| ()).map_err(|e| format!("verify: {e}"))?;
     if report.is_clean() { Ok(()) } else { Err(format!("verify: {:?}", report.findings)) }

@@ -201,9 +201,9 @@ impl Run {
         let mut number = 0..;
         let mut left = disks.clone();
         left.retain(|_| number.next().is_none_or(|n: usize| !missing.contains(&n)));
-        // While the pool is being opened a side may still lack the group it is opened by: no promise, and all of the
-        // disks are needed. Nobody may have seen that group then.
-        if capture.at > 0 || missing.is_empty() || pool::newest_txg(&left) >= moments.base_txg {
+        // While the pool is being opened a side may still lack what it is opened by, the group or the end of a log: that
+        // was never acknowledged, nobody has seen it yet, and only all of the disks together must have it.
+        if capture.at > 0 {
             disks = left;
         }
         // What the group before the newest consists of is not used again yet: whoever rewinds finds it whole.
@@ -256,7 +256,7 @@ impl Run {
         };
         let txg = open.spa.opened_at().0;
         if let Some(kept) = moments.admin.kept.iter().find(|kept| kept.txg == txg) {
-            let cut = moments.cut(at, kept.start, txg, self.has_log);
+            let cut = moments.cut(at, kept.start, txg, false);
             self.check(&open, &cut, moments).map_err(|e| format!("back at the checkpoint of {txg}: {e}"))?;
         }
         open.abandon();

@@ -66,12 +66,19 @@ pub(crate) fn clear(mos: &Mos, ctx: &SyncCtx, tx: &DmuTx, head: ObjectId) -> Res
     let policy = WritePolicy::metadata(ds.bp.dmu_type(), 0, copies, ds.bp.fill(), ctx.pass);
     let prepared = storage.prepare(Abd::copy_from(&block), &policy)?;
     let bp = storage.issue(ctx, prepared, &BlkPtr::HOLE, bookmark)?;
-    let pending = Pending {
-        born: Sums::of(storage, &bp),
-        dead: Sums::of(storage, &ds.bp),
-        dead_blocks: alloc::vec![ds.bp],
-        live_born: alloc::vec![bp],
-        ..Pending::default()
+    let (born, old) = (Sums::of(storage, &bp), Sums::of(storage, &ds.bp));
+    let mut pending = Pending { born, live_born: alloc::vec![bp], ..Pending::default() };
+    let origin = dir::read(mos, ds.dir)?.origin.non_zero();
+    let origin_txg = origin.map_or(Ok(Txg::ZERO), |id| dir::read_dataset(mos, id).map(|o| o.creation_txg))?;
+    if ds.bp.birth() > origin_txg {
+        pending.live_gone.push(ds.bp);
+    }
+    if ds.bp.birth() > ds.prev_snap_txg {
+        storage.free(ctx, &ds.bp)?;
+        pending.freed = old;
+    } else {
+        pending.dead = old;
+        pending.dead_blocks.push(ds.bp);
     };
     book::enter(mos, tx, head, &pending, Some(bp))
 }

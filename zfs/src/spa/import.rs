@@ -20,7 +20,7 @@ use super::{bias, checkpoint, config, dtl};
 use crate::brt;
 use crate::bugs::{self, Bug};
 use crate::dmu::{DmuTx, Objset, ObjsetConfig, ObjsetProperties};
-use crate::dsl::{bpobj, dir, freeing, livelist, names as dsl_names};
+use crate::dsl::{bpobj, dir, freeing, livelist, log as dsl_log, names as dsl_names};
 use crate::event::{Event, EventLog};
 use crate::txg::{TxgConfig, Txgs};
 use crate::vdev::{Leaf, Priority, VdevKind, VdevSpec};
@@ -40,7 +40,7 @@ use ondisk::objset::{ObjsetKind, RawObjset};
 use ondisk::pool_directory as names;
 use ondisk::uberblock::Uberblock;
 use ondisk::zil::ZilHeader;
-use ondisk::{Bookmark, ObjectId, SPA_VERSION_FEATURES, Txg};
+use ondisk::{Bookmark, DmuType, ObjectId, SPA_VERSION_FEATURES, Txg};
 use rt::wait::WaitQueue;
 
 /// Longest packed configuration.
@@ -117,7 +117,9 @@ impl Spa {
             if choice.is_newest() && !bugs::is(Bug::NotSettled) {
                 spa.settle(&choice.uberblock, &found.lacking(&choice.uberblock))?;
             }
-            if !bugs::is(Bug::ClaimAfterAllocation) {
+            if !choice.is_newest() {
+                spa.forget_logs()?;
+            } else if !bugs::is(Bug::ClaimAfterAllocation) {
                 spa.claim_logs()?;
             }
             spa.start();
@@ -175,24 +177,49 @@ impl Spa {
     fn claim_logs(self: &Arc<Self>) -> Result<()> {
         let synced = self.uberblock.lock().txg;
         let first = self.txgs.open_txg();
-        let mut heads = Vec::new();
-        dsl_names::walk(&self.mos, self.root_dir(), &self.mos.pool_name(), false, &mut |entry| {
-            if !entry.is_snapshot && !entry.dataset.is_none() {
-                heads.push((entry.name.clone(), entry.dataset));
-            }
-            Ok(())
-        })?;
-        for (name, id) in heads {
-            let header = log_header(&self.mos, &self.storage, id)?;
-            if header.claim_txg != Txg::ZERO || header.log.is_hole() {
-                continue;
-            }
+        for (name, _, header) in self.unclaimed_logs()? {
             let objset = self.open_dataset(&name)?.objset();
             if let Some(zil) = objset.zil() {
                 zil.claim(&header, synced, first)?;
             }
         }
         Ok(())
+    }
+
+    /// Lets go of intent logs instead, when groups are given up: their records tell what happened after those, and what
+    /// was in a group that is given up is in no record.
+    fn forget_logs(self: &Arc<Self>) -> Result<()> {
+        let synced = self.uberblock.lock().txg;
+        let hold = self.txgs.hold_open();
+        for (_, id, header) in self.unclaimed_logs()? {
+            // Those of later groups are free already.
+            let mut blocks = Vec::new();
+            chain::for_each_block(&self.storage, &header, id.0, &mut |bp, _| {
+                let is_kept = bp.dmu_type() == DmuType::INTENT_LOG && bp.birth() <= synced;
+                blocks.extend(is_kept.then_some(*bp));
+            });
+            self.push_task(hold.txg(), move |spa, ctx, tx| {
+                blocks.iter().try_for_each(|bp| spa.storage.free(ctx, bp))?;
+                dsl_log::clear(&spa.mos, ctx, tx, id)
+            });
+        }
+        Ok(())
+    }
+
+    /// The heads that have a log which nobody has claimed.
+    fn unclaimed_logs(&self) -> Result<Vec<(String, ObjectId, ZilHeader)>> {
+        let mut logs = Vec::new();
+        dsl_names::walk(&self.mos, self.root_dir(), &self.mos.pool_name(), false, &mut |entry| {
+            if entry.is_snapshot || entry.dataset.is_none() {
+                return Ok(());
+            }
+            let header = log_header(&self.mos, &self.storage, entry.dataset)?;
+            if header.claim_txg == Txg::ZERO && !header.log.is_hole() {
+                logs.push((entry.name.clone(), entry.dataset, header));
+            }
+            Ok(())
+        })?;
+        Ok(logs)
     }
 
     /// Says in the labels that the pool is in use, before anything else is written.

@@ -22,6 +22,7 @@ use alloc::format;
 use alloc::sync::Arc;
 use ondisk::bpobj::{RawBptree, RawBptreeEntry};
 use ondisk::feature::Feature;
+use ondisk::objset::RawObjset;
 use ondisk::pool_directory as names;
 use ondisk::zil::ZilHeader;
 use ondisk::{BlkPtr, Bookmark, DmuType, ObjectId, Txg};
@@ -139,6 +140,11 @@ impl State<'_> {
         self.is_snapshot = entry.is_snapshot;
         if self.is_readable {
             self.walk(entry.dataset.0, ds.prev_snap_txg, &ds.bp)?;
+            // A head that has not changed since its snapshot has the snapshot's root block, which the walk passes by; but
+            // the log that block names is the head's.
+            if !entry.is_snapshot && !ds.bp.is_hole() && ds.bp.birth() <= ds.prev_snap_txg {
+                self.log_of(entry.dataset, &ds.bp)?;
+            }
         }
         if !self.is_readable {
             self.report.not_walked.push(entry.name.clone());
@@ -146,6 +152,16 @@ impl State<'_> {
             counts.dataset(mos, entry, &ds, self.walked, &mut self.report)?;
         }
         Ok(())
+    }
+
+    fn log_of(&mut self, id: ObjectId, root: &BlkPtr) -> Result<()> {
+        match self.storage.read_uncached(root, Bookmark::root(id.0), Priority::Scrub) {
+            Ok(block) => {
+                let header = RawObjset::of(&block.to_contiguous())?.parse()?.zil;
+                self.zil(&header, id.0)
+            }
+            Err(error) => self.lost(Bookmark::root(id.0), error),
+        }
     }
 
     /// Whether this build has what it takes to read the object set at all.
