@@ -630,3 +630,40 @@ fn what_is_open_is_not_replaced() {
     assert_clean(&dst);
     [src, dst].iter().for_each(|spa| spa.export().unwrap());
 }
+
+/// Compressed blocks stay as they were sent, whatever the receiver's properties are; what is written later follows those.
+#[test]
+fn compressed_blocks_are_kept() {
+    let (_, src) = pool("src");
+    let (_, dst) = pool("dst");
+    let gzip = [(Property::Compression, PropertyValue::Number(10))];
+    src.create_dataset("src/fs", &gzip, &mut master_node).unwrap();
+    let off = PropertyValue::Number(2);
+    dst.set_property("dst", &Property::Compression, &off).unwrap();
+    let mut one = source(&src, 9);
+    (0..60).for_each(|_| one.step());
+    src.snapshot(&["src/fs@a"], false, &[]).unwrap();
+    let referenced = |spa: &Arc<Spa>, name: &str| spa.figures(name).unwrap().space.referenced;
+    for (compressed, target) in [(true, "dst/kept"), (false, "dst/plain")] {
+        let blocks = BlockOptions { large: false, compressed, embedded: true };
+        receive(&dst, &send(&src, &spec("src/fs@a", None, blocks)), target, &ReceiveOptions::default())
+            .unwrap();
+        assert_same((&src, "src/fs@a"), (&dst, &format!("{target}@a")), target);
+    }
+    let [there, kept, plain] =
+        [referenced(&src, "src/fs@a"), referenced(&dst, "dst/kept@a"), referenced(&dst, "dst/plain@a")];
+    assert!(kept.abs_diff(there) < there / 10, "{kept} of {there}");
+    assert!(plain > kept + kept / 4, "{plain} is not much more than {kept}");
+    assert_clean(&dst);
+    // A block that is changed is one like any other.
+    let objset = dst.open_dataset("dst/kept").unwrap().objset();
+    let id = objset.next_object(ObjectId(2)).unwrap().unwrap();
+    let object = objset.hold(id).unwrap();
+    let tx = DmuTx::begin(&objset, TxSpace::write(4096)).unwrap();
+    object.write_slice(&tx, 10, b"changed").unwrap();
+    drop(tx);
+    assert_clean(&dst);
+    assert_eq!(object.read_vec(10, 7).unwrap(), b"changed");
+    drop((one, object, objset));
+    [src, dst].iter().for_each(|spa| spa.export().unwrap());
+}

@@ -15,7 +15,7 @@
 use super::dnode::Dnode;
 use crate::arc::{ArcBuf, Holder};
 use crate::bugs::{self, Bug};
-use crate::zio::AheadBlock;
+use crate::zio::{AheadBlock, Packed};
 use crate::{Error, Result};
 use abd::Abd;
 use alloc::boxed::Box;
@@ -44,6 +44,8 @@ struct Change {
     set_aside: Option<Box<Content>>,
     /// The group writes this pointer and not content.
     clone: Option<Box<BlkPtr>>,
+    /// The content the group leaves behind, compressed as it is to be stored.
+    packed: Option<Box<Packed>>,
     /// The block of just this content, written ahead of the group's sync.
     ahead: Option<Box<AheadBlock>>,
     /// How often the group has changed the content again.
@@ -84,6 +86,7 @@ impl State {
     pub(super) fn change_in(&mut self, txg: Txg) -> Result<bool> {
         if let Some(last) = self.changes.last_mut() {
             if last.txg == txg {
+                last.packed = None;
                 if !bugs::is(Bug::AheadKept) {
                     last.ahead = None;
                 }
@@ -96,7 +99,8 @@ impl State {
             let content = if last.clone.is_some() { Content::Absent } else { self.content.clone() };
             last.set_aside = Some(Box::new(content));
         }
-        self.changes.push(Change { txg, set_aside: None, clone: None, ahead: None, nr_edits: 0 });
+        let change = Change { txg, set_aside: None, clone: None, packed: None, ahead: None, nr_edits: 0 };
+        self.changes.push(change);
         self.arc = None;
         Ok(true)
     }
@@ -108,6 +112,18 @@ impl State {
             self.content = Content::Absent;
             self.arc = None;
         }
+    }
+
+    /// The content of `txg`, whose change is the newest, is to be stored in this form.
+    pub(super) fn set_packed(&mut self, txg: Txg, packed: Packed) {
+        if let Some(last) = self.changes.last_mut().filter(|c| c.txg == txg) {
+            last.packed = Some(Box::new(packed));
+        }
+    }
+
+    /// The form that the content of `txg` is to be stored in, if it came in one.
+    pub(super) fn packed_of(&self, txg: Txg) -> Option<Packed> {
+        self.changes.iter().find(|c| c.txg == txg)?.packed.as_deref().cloned()
     }
 
     /// What `txg` clones.

@@ -8,6 +8,7 @@ use super::dnode::Dnode;
 use super::read::split;
 use super::tx::DmuTx;
 use crate::txg::Dirtied;
+use crate::zio::Packed;
 use crate::{Error, Result};
 use abd::{Abd, AbdMut};
 use alloc::sync::Arc;
@@ -100,6 +101,31 @@ impl Dnode {
         self.with_buffer(blkid, |dbuf, state| {
             self.change_block(tx.txg(), dbuf, state)?;
             state.content = Content::Data(content);
+            Ok(())
+        })
+    }
+
+    /// Replaces a block's content, and has it stored in a compressed form that the caller has of it. What changes the
+    /// block again in the same group makes it an ordinary one.
+    ///
+    /// # Errors
+    /// As [`Dnode::set_block`].
+    pub(crate) fn set_block_packed(
+        &self,
+        tx: &DmuTx,
+        blkid: u64,
+        content: Abd,
+        packed: Packed,
+    ) -> Result<()> {
+        self.extend_to(tx, blkid)?;
+        let size = self.block_size() as usize;
+        if content.len() != size || !self.storage.can_keep(packed.compression, packed.data.len(), size) {
+            return Err(Error::Invalid);
+        }
+        self.with_buffer(blkid, |dbuf, state| {
+            self.change_block(tx.txg(), dbuf, state)?;
+            state.content = Content::Data(content);
+            state.set_packed(tx.txg(), packed);
             Ok(())
         })
     }

@@ -32,7 +32,7 @@ pub use batch::{SyncCtx, WriteBatch};
 pub use check::CopyCheck;
 pub use heal::Healed;
 pub use policy::{PASS_DONT_COMPRESS, PASS_REWRITE, WritePolicy};
-pub use prepare::Prepared;
+pub use prepare::{Packed, Prepared};
 pub use storage::{Format, Space, Storage, StorageConfig};
 
 #[cfg(test)]

@@ -24,6 +24,15 @@ pub struct Prepared {
     pub(super) form: Form,
 }
 
+/// A block's content as another pool has stored it (a stream brought it so): it is stored again as it is.
+#[derive(Clone, Debug)]
+pub struct Packed {
+    /// Never `Off`.
+    pub compression: Compression,
+    /// Shorter than the content, whole sectors.
+    pub data: Abd,
+}
+
 /// How the block's content is stored.
 #[derive(Clone, Debug)]
 pub(super) enum Form {
@@ -124,6 +133,34 @@ impl Storage {
         };
         let WritePolicy { kind, level, copies, fill, small_max, .. } = *policy;
         Ok(Prepared { kind, level, copies, fill, lsize, small_max, checksum, form })
+    }
+
+    /// The same for content that is compressed already; `lsize` is its own size. What cannot be kept so is an error: see
+    /// [`Storage::can_keep`].
+    ///
+    /// # Errors
+    /// As [`Self::prepare`].
+    pub fn prepare_packed(&self, lsize: usize, packed: Packed, policy: &WritePolicy) -> Result<Prepared> {
+        let lsize = u32::try_from(lsize).map_err(|_| Error::Invalid)?;
+        let checksum = match policy.checksum {
+            Checksum::On | Checksum::Inherit => Checksum::Fletcher4,
+            other => other,
+        };
+        let digest = self.digest(checksum, &packed.data, false)?;
+        let form = Form::Block { data: packed.data, compression: packed.compression, digest };
+        let WritePolicy { kind, level, copies, fill, small_max, .. } = *policy;
+        Ok(Prepared { kind, level, copies, fill, lsize, small_max, checksum, form })
+    }
+
+    /// Whether a compressed form of `lsize` bytes may be stored as it is: whole sectors, smaller, and of a kind that every
+    /// reader of the pool knows. zstd is the caller's to ask about, as its feature is counted for each dataset.
+    pub fn can_keep(&self, compression: Compression, psize: usize, lsize: usize) -> bool {
+        let is_known = match compression {
+            Compression::Lz4 => self.format().contains(Format::LZ4),
+            Compression::Zstd => true,
+            other => other != Compression::Off && codec::supports_compression(other),
+        };
+        is_known && psize > 0 && psize < lsize && psize.is_multiple_of(SECTOR_SIZE as usize)
     }
 
     fn compression_of(&self, policy: &WritePolicy) -> Compression {

@@ -97,6 +97,7 @@ impl BlockCopy {
         let Some(first) = copies.first() else { return Ok(Vec::new()) };
         let objset = first.dnode.objset()?;
         let jobs = copies.iter().map(|copy| Job {
+            packed: None,
             data: copy.data.clone(),
             policy: copy.policy(&objset),
             ahead: None,

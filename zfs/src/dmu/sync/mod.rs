@@ -273,13 +273,14 @@ fn write_data(objects: &mut [ObjectSync<'_>], blocks: Vec<(usize, Arc<Dbuf>)>) -
             return None;
         }
         let ahead = state.take_ahead(txg);
+        let packed = state.packed_of(txg);
         drop(state);
         let data = joined(data);
         let mut policy = facts[index].0;
         if policy.kind == DmuType::DNODE && facts[index].1.id() == ObjectId::META_DNODE {
             policy.fill = nr_dnodes(&data);
         }
-        Some(Job { data, policy, ahead, tag: (index, dbuf) })
+        Some(Job { data, packed, policy, ahead, tag: (index, dbuf) })
     });
     pipeline::run(&storage, txgs.workers(), jobs, |(index, dbuf), data, prepared| {
         objects[index].write_data(&dbuf, data, prepared)

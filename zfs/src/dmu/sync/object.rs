@@ -294,6 +294,7 @@ impl<'a> ObjectSync<'a> {
             }
             let jobs = full.into_iter().map(|(dbuf, data, fill)| super::pipeline::Job {
                 data,
+                packed: None,
                 policy: WritePolicy { fill, ..policy },
                 ahead: None,
                 tag: dbuf,

@@ -2,7 +2,7 @@
 //!
 //! Invariants: what is prepared and not issued stays below [`WINDOW_BYTES`] (each block may exist twice meanwhile),
 //! and the order of issuing is that of the jobs, whatever the workers do.
-use crate::zio::{Prepared, Storage, WritePolicy};
+use crate::zio::{Packed, Prepared, Storage, WritePolicy};
 use crate::{Error, Result};
 use abd::Abd;
 use alloc::collections::VecDeque;
@@ -20,6 +20,8 @@ const INLINE_MAX: usize = 8 << 10;
 /// A block to be prepared, and what its issuer needs to know about it.
 pub(super) struct Job<T> {
     pub(super) data: Abd,
+    /// What is to be stored of it, when it came compressed.
+    pub(super) packed: Option<Packed>,
     pub(super) policy: WritePolicy,
     /// The block that it was written to ahead.
     pub(super) ahead: Option<BlkPtr>,
@@ -74,7 +76,7 @@ pub(super) fn run<T>(
         let pending = match workers {
             _ if let Some(bp) = job.ahead => Pending::Ready(Ok(Prepared::written(bp))),
             Some(workers) if job.data.len() > INLINE_MAX => dispatch(storage, workers, &job),
-            _ => Pending::Ready(storage.prepare(job.data.clone(), &job.policy)),
+            _ => Pending::Ready(prepare(storage, job.data.clone(), job.packed.clone(), &job.policy)),
         };
         bytes += job.data.len();
         window.push_back((job.tag, job.data, pending));
@@ -85,11 +87,19 @@ pub(super) fn run<T>(
     Ok(())
 }
 
+fn prepare(storage: &Storage, data: Abd, packed: Option<Packed>, policy: &WritePolicy) -> Result<Prepared> {
+    match packed {
+        Some(packed) => storage.prepare_packed(data.len(), packed, policy),
+        None => storage.prepare(data, policy),
+    }
+}
+
 fn dispatch<T>(storage: &Arc<Storage>, workers: &Taskq, job: &Job<T>) -> Pending {
     let slot = Arc::new(Slot::default());
     let (theirs, storage, data, policy) = (slot.clone(), storage.clone(), job.data.clone(), job.policy);
+    let packed = job.packed.clone();
     workers.dispatch(move || {
-        let result = storage.prepare(data, &policy);
+        let result = prepare(&storage, data, packed, &policy);
         *theirs.result.lock() = Some(result);
         theirs.done.set();
     });

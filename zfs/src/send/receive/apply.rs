@@ -7,11 +7,13 @@ use crate::send::dump::ResumePoint;
 use crate::send::resume::ResumeState;
 use crate::spa::Spa;
 use crate::txg::TXG_SLOTS;
+use crate::zio::Packed;
 use crate::{Error, Result};
 use abd::Abd;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
+use ondisk::feature::Feature;
 use ondisk::stream::{
     BeginFlags, ByteOrder, Embedded, FreeObjects, Range, Record, RecordFlags, Spill, StreamWrite, TO_THE_END,
 };
@@ -121,19 +123,40 @@ impl Applier {
 
     fn write(&mut self, record: &StreamWrite, payload: Vec<u8>, bytes: u64) -> Result<()> {
         let dnode = self.hold(record.object)?;
-        let mut data = payload;
+        let (mut data, mut packed) = (payload, None);
         if record.is_compressed() {
             let mut plain = vec![0; record.logical_size as usize];
             decompress(record.compression, &data, &mut plain)?;
+            packed = self
+                .keeps(&dnode, record)
+                .then(|| Packed { compression: record.compression, data: Abd::copy_from(&data) });
             data = plain;
         } else {
             self.swap(record.kind, &mut data);
         }
         let tx = DmuTx::begin(&self.objset, TxSpace::write(data.len() as u64))?;
-        write_at(&dnode, &tx, record.offset, &data)?;
+        match packed {
+            Some(packed) => {
+                let blkid = record.offset / u64::from(dnode.block_size());
+                dnode
+                    .set_block_packed(&tx, blkid, Abd::copy_from(&data), packed)
+                    .map_err(damaged_if_too_large)?;
+            }
+            None => write_at(&dnode, &tx, record.offset, &data)?,
+        }
         let point = ResumePoint { object: record.object.0, offset: record.offset };
         self.reach(&tx, point, bytes);
         Ok(())
+    }
+
+    /// Whether a compressed record is stored as it came: a whole block, in a form that this pool may have.
+    fn keeps(&self, dnode: &Dnode, record: &StreamWrite) -> bool {
+        let size = u64::from(dnode.block_size());
+        let is_whole = u64::from(record.logical_size) == size && record.offset.is_multiple_of(size);
+        let (psize, lsize) = (record.compressed_size as usize, record.logical_size as usize);
+        let is_allowed =
+            record.compression != Compression::Zstd || self.spa.has_feature(Feature::ZstdCompress);
+        is_whole && is_allowed && self.spa.storage().can_keep(record.compression, psize, lsize)
     }
 
     fn write_embedded(&mut self, record: &Embedded, payload: &[u8]) -> Result<()> {
