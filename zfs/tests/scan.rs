@@ -527,3 +527,73 @@ fn a_resilver_goes_on_after_a_power_cut() {
     assert_eq!(scrub(&pool.spa).processed, 0);
     pool.spa.export().unwrap();
 }
+
+#[test]
+fn only_lost_blocks_are_looked_at_again() {
+    for list in
+        [None, Some(["head_errlog", "async_destroy", "spacemap_histogram", "lz4_compress", "hole_birth"])]
+    {
+        let disk = disk();
+        let vdev = VdevSpec { device: disk.clone(), path: "/dev/vda".into(), is_file: false };
+        let spec = match list {
+            None => PoolSpec::new("tank"),
+            Some(names) => PoolSpec {
+                compatibility: zfs::spa::Compatibility::List(names.map(String::from).to_vec()),
+                ..PoolSpec::new("tank")
+            },
+        };
+        let spa = Spa::create(vec![vdev], &spec, &mut nothing).unwrap();
+        let objset = dataset(&spa, "tank/a", 1);
+        let id = write_object(&objset, 1, 20);
+        spa.snapshot(&["tank/a@one"], false, &[]).unwrap();
+        let lost = [7, 8, 17].map(|seed| (seed, copies_of(&disk, seed)));
+        lost.iter().flat_map(|(_, copies)| copies).for_each(|at| damage(&disk, *at));
+        let restore = |(seed, copies): &(u64, Vec<u64>)| {
+            copies.iter().for_each(|at| disk.write(*at, abd::Abd::copy_from(&noise(*seed, 512))).unwrap());
+        };
+        assert_eq!(scrub(&spa).errors, 3);
+        let done = spa.scrub_errors().unwrap();
+        assert!(done.nr_lost >= 3 && done.nr_examined == done.nr_lost, "{done:?}");
+        // Two are right again, one stays lost in the snapshot.
+        restore(&lost[0]);
+        overwrite(&objset, id, 300, 20);
+        spa.sync().unwrap();
+        restore(&lost[1]);
+        let done = spa.scrub_errors().unwrap();
+        assert_eq!(done.nr_lost, 1, "{done:?}");
+        let left: Vec<u64> = spa.lost_blocks().unwrap().iter().map(|l| l.bookmark.blkid).collect();
+        assert_eq!(left, [16]);
+        spa.destroy_snapshots(&["tank/a@one"], false).unwrap();
+        spa.sync().unwrap();
+        assert_eq!(spa.scrub_errors().unwrap().nr_lost, 0);
+        assert_eq!(spa.lost_blocks().unwrap(), []);
+        drop(objset);
+        assert_clean(&spa);
+        spa.export().unwrap();
+    }
+}
+
+#[test]
+fn what_is_new_is_scrubbed_alone_and_old_losses_are_not_forgotten() {
+    let disk = disk();
+    let spa = create(&disk);
+    let objset = dataset(&spa, "tank/a", 1);
+    write_object(&objset, 1, 50);
+    spa.sync().unwrap();
+    copies_of(&disk, 9).into_iter().for_each(|at| damage(&disk, at));
+    spa.scrub_new().unwrap();
+    let all = wait(&spa);
+    assert_eq!(all.errors, 1, "there was none before: everything is looked at");
+    write_object(&objset, 100, 5);
+    spa.sync().unwrap();
+    copies_of(&disk, 102).into_iter().for_each(|at| damage(&disk, at));
+    drop(objset);
+    spa.export().unwrap();
+    let spa = import(&disk);
+    spa.scrub_new().unwrap();
+    let new = wait(&spa);
+    assert_eq!(new.errors, 1);
+    assert!(new.examined - new.skipped < (all.examined - all.skipped) / 2, "{new:?} {all:?}");
+    assert_eq!(spa.lost_blocks().unwrap().len(), 2);
+    spa.export().unwrap();
+}

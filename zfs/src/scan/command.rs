@@ -5,6 +5,7 @@ use crate::{Error, Result};
 use alloc::format;
 use alloc::sync::Arc;
 use ondisk::Txg;
+use ondisk::pool_directory::LAST_SCRUBBED_TXG;
 use ondisk::scan::ScanFlags;
 
 /// The last scan, or the one under way. Times are seconds since 1970, amounts bytes of allocated space.
@@ -75,6 +76,20 @@ impl Spa {
     /// # Errors
     /// `Busy` when a scan is under way; `ReadOnly`, `Suspended`.
     pub fn scrub(self: &Arc<Self>) -> Result<()> {
+        self.start_scrub(Txg::ZERO, "")
+    }
+
+    /// As [`Self::scrub`], of what was born since the last scrub that came to its end began; of everything when none has.
+    ///
+    /// # Errors
+    /// As [`Self::scrub`]; what reading the MOS gives.
+    pub fn scrub_new(self: &Arc<Self>) -> Result<()> {
+        let last = self.mos().directory_entry(LAST_SCRUBBED_TXG)?.map_or(Txg::ZERO, |last| Txg(last.0));
+        // What that scrub's own group wrote was not looked at.
+        self.start_scrub(last.prev(), "-C ")
+    }
+
+    fn start_scrub(self: &Arc<Self>, after: Txg, flag: &str) -> Result<()> {
         self.check_writable()?;
         let (is_paused, is_busy) = {
             let state = self.scan().state.lock();
@@ -83,7 +98,7 @@ impl Spa {
         if is_busy {
             return Err(Error::Busy);
         }
-        let command = format!("zpool scrub {}", self.mos().pool_name());
+        let command = format!("zpool scrub {flag}{}", self.mos().pool_name());
         self.run_task(When::AfterDatasets, move |spa, _, tx| {
             let phys = spa.scan().state.lock().phys;
             if phys.state == ScanState::Scanning && !(is_paused && phys.is_paused()) {
@@ -94,7 +109,7 @@ impl Spa {
                 pause(spa, false);
                 sync::store(spa.mos(), tx)?;
             } else {
-                sync::set_up(spa, tx, ScanFunc::Scrub, (Txg::ZERO, tx.txg()))?;
+                sync::set_up(spa, tx, ScanFunc::Scrub, (after, tx.txg()))?;
             }
             spa.note(tx, &command)
         })?;

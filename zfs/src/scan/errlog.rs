@@ -184,6 +184,54 @@ fn words(key: &str) -> Option<[u64; 4]> {
     parts.next().is_none().then_some(words)
 }
 
+/// The entries of both logs, each with the blocks it stands for: under heads, one in every dataset of the head's line that
+/// holds it.
+///
+/// # Errors
+/// What reading gives.
+pub(super) fn entries(spa: &Spa) -> Result<BTreeMap<LostBlock, BTreeSet<LostBlock>>> {
+    let mos = spa.mos();
+    let mut all = BTreeMap::new();
+    let is_by_head = by_head(mos)?;
+    for name in [ERRLOG_LAST, ERRLOG_SCRUB] {
+        let Some(log) = mos.directory_entry(name)?.and_then(ObjectId::non_zero) else { continue };
+        for (bookmark, birth) in read_raw(mos, log)? {
+            let entry = LostBlock { bookmark, birth: (birth != Txg::ZERO).then_some(birth) };
+            let mut blocks = BTreeSet::new();
+            if is_by_head && bookmark.objset != 0 {
+                spa.holders(bookmark, birth, &mut blocks);
+            } else {
+                blocks.insert(entry);
+            }
+            all.insert(entry, blocks);
+        }
+    }
+    Ok(all)
+}
+
+/// Takes entries off both logs, in the sync thread.
+///
+/// # Errors
+/// What writing gives.
+pub(super) fn forget(spa: &Spa, tx: &DmuTx, mended: &BTreeSet<LostBlock>) -> Result<()> {
+    let mos = spa.mos();
+    for name in [ERRLOG_LAST, ERRLOG_SCRUB] {
+        let Some(log) = mos.directory_entry(name)?.and_then(ObjectId::non_zero) else { continue };
+        let all = read_raw(mos, log)?;
+        let is_kept = |(bookmark, birth): &&(Bookmark, Txg)| {
+            let birth = (*birth != Txg::ZERO).then_some(*birth);
+            !mended.contains(&LostBlock { bookmark: *bookmark, birth })
+        };
+        let kept: Lost = all.iter().filter(is_kept).copied().collect();
+        if kept.len() < all.len() {
+            delete(mos, tx, log)?;
+            mos.set_directory_entry(tx, name, ObjectId(0))?;
+            add(mos, tx, name, &kept)?;
+        }
+    }
+    Ok(())
+}
+
 impl Spa {
     /// The blocks known to be lost, each in every dataset and snapshot that holds it.
     ///

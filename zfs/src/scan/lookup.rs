@@ -7,11 +7,16 @@ use ondisk::dnode::{self, DNODE_SIZE, DNODES_PER_BLOCK};
 use ondisk::objset::{METADNODE, RawObjset};
 use ondisk::{BlkPtr, Bookmark, ObjectId, Txg};
 
-/// When the block at that place of the object set below `root` was born: `Some(None)` when there is none, `None` when
-/// that cannot be found out (what leads there is itself lost).
+/// When the block at that place of the object set below `root` was born: as [`block_at`].
 pub(super) fn birth_of(storage: &Storage, root: &BlkPtr, bookmark: &Bookmark) -> Option<Option<Txg>> {
+    Some(block_at(storage, root, bookmark)?.map(|bp| bp.birth()))
+}
+
+/// The block at that place of the object set below `root`: `Some(None)` when there is none, `None` when that cannot be
+/// found out (what leads there is itself lost).
+pub(super) fn block_at(storage: &Storage, root: &BlkPtr, bookmark: &Bookmark) -> Option<Option<BlkPtr>> {
     if bookmark.level < 0 {
-        return Some((!root.is_hole()).then(|| root.birth()));
+        return Some((!root.is_hole()).then_some(*root));
     }
     if root.is_hole() {
         return Some(None);
@@ -20,7 +25,7 @@ pub(super) fn birth_of(storage: &Storage, root: &BlkPtr, bookmark: &Bookmark) ->
     RawObjset::of(&bytes).and_then(RawObjset::parse).ok()?;
     let meta = bytes.get(METADNODE)?;
     if bookmark.object == ObjectId::META_DNODE {
-        return below(storage, meta, bookmark);
+        return find(storage, meta, bookmark);
     }
     let per_block = DNODES_PER_BLOCK as u64;
     let blkid = bookmark.object.0 / per_block;
@@ -28,11 +33,7 @@ pub(super) fn birth_of(storage: &Storage, root: &BlkPtr, bookmark: &Bookmark) ->
     let Some(bp) = find(storage, meta, &place)? else { return Some(None) };
     let block = read(storage, &bp, place)?;
     let dnode = block.get((bookmark.object.0 % per_block) as usize * DNODE_SIZE..)?;
-    below(storage, dnode, bookmark)
-}
-
-fn below(storage: &Storage, dnode: &[u8], bookmark: &Bookmark) -> Option<Option<Txg>> {
-    Some(find(storage, dnode, bookmark)?.map(|bp| bp.birth()))
+    find(storage, dnode, bookmark)
 }
 
 /// The block pointer at a place below a dnode; `Some(None)` for a hole.

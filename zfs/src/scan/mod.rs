@@ -15,6 +15,7 @@
 //! | `sync` | the state in the pool: set up, store, end |
 //! | `resilver` | when devices are brought up to date |
 //! | `errlog`, `lookup` | the log of lost blocks, and which datasets hold one |
+//! | `errors` | looking again at the blocks in the log |
 //! | `command` | what users ask for, and what they see |
 //!
 //! Invariants:
@@ -27,6 +28,7 @@
 mod command;
 pub(crate) mod datasets;
 pub(crate) mod errlog;
+mod errors;
 mod heal;
 pub(crate) mod hold;
 mod lookup;
@@ -41,6 +43,7 @@ mod tests;
 
 pub use command::ScanStatus;
 pub use errlog::LostBlock;
+pub use errors::ErrorScrub;
 pub use ondisk::scan::{ScanFunc, ScanState};
 
 use crate::spa::Spa;

@@ -12,7 +12,7 @@ use crate::{Error, Result};
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::sync::Arc;
-use ondisk::pool_directory::{POOL_DIRECTORY, SCAN};
+use ondisk::pool_directory::{LAST_SCRUBBED_TXG, POOL_DIRECTORY, SCAN};
 use ondisk::scan::{ScanFunc, ScanPhys, ScanState};
 use ondisk::{DmuType, Txg};
 
@@ -142,7 +142,13 @@ pub(super) fn end(spa: &Spa, ctx: &SyncCtx, tx: &DmuTx, is_complete: bool) -> Re
         state.stored_queue = BTreeMap::new();
         (state.phys, queue, state.nr_unseen)
     };
-    super::errlog::rotate(spa, tx, is_complete)?;
+    // Only who has looked at everything can say that what was lost is not any more.
+    let has_seen_all = is_complete && phys.func == ScanFunc::Scrub && phys.min_txg == Txg::ZERO;
+    super::errlog::rotate(spa, tx, has_seen_all)?;
+    if is_complete && phys.func == ScanFunc::Scrub {
+        let last = ZapValue::words(&[phys.max_txg.0]);
+        spa.mos().zap(POOL_DIRECTORY)?.update(tx, LAST_SCRUBBED_TXG.as_bytes(), &last)?;
+    }
     if !queue.is_none() {
         spa.mos().free(tx, queue)?;
     }

@@ -218,6 +218,12 @@ pub struct Scrub {
     /// Give up the scrub that is under way.
     #[arg(short, long, conflicts_with = "later")]
     pub stop: bool,
+    /// Only what was written since the last scrub that came to its end.
+    #[arg(short = 'C', long, conflicts_with_all = ["pause", "stop"])]
+    pub new: bool,
+    /// Only the blocks known to be damaged; those that can be read again are so no more.
+    #[arg(short, long, conflicts_with_all = ["pause", "stop", "new", "later"])]
+    pub errors: bool,
     /// Wait for the end, as without any option.
     #[arg(short, long)]
     pub wait: bool,

@@ -40,7 +40,10 @@ fn act(spa: &Arc<Spa>, args: &Scrub, mode: Mode) -> Result<u8> {
             other => other.map(|()| 0).context("stop the scrub"),
         };
     }
-    match spa.scrub() {
+    if args.errors {
+        return errors(spa, mode);
+    }
+    match if args.new { spa.scrub_new() } else { spa.scrub() } {
         // What was under way went on when the pool was opened.
         Ok(()) | Err(Error::Busy) => {}
         Err(e) => return Err(e).context("start the scrub"),
@@ -62,4 +65,22 @@ fn act(spa: &Arc<Spa>, args: &Scrub, mode: Mode) -> Result<u8> {
         }))?,
     }
     Ok(if scan.errors > 0 { LOST } else { 0 })
+}
+
+fn errors(spa: &Arc<Spa>, mode: Mode) -> Result<u8> {
+    let done = match spa.scrub_errors() {
+        Err(Error::Busy) => bail!("a scan is under way: 'zeo pool scrub --stop IMAGE' ends it"),
+        other => other.context("look at the damaged blocks")?,
+    };
+    match mode {
+        Mode::Text => {
+            println!("{} damaged blocks looked at, {} are lost still", done.nr_examined, done.nr_lost);
+        }
+        Mode::Json => print_json(&serde_json::json!({
+            "examined": done.nr_examined,
+            "repaired": done.repaired,
+            "errors": done.nr_lost,
+        }))?,
+    }
+    Ok(if done.nr_lost > 0 { LOST } else { 0 })
 }
