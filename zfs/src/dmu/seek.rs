@@ -49,10 +49,8 @@ impl Dnode {
 
     /// The first block from `from` on, below `end`, that has a pointer and was not freed since.
     fn next_data_on_disk(&self, from: u64, end: u64) -> Result<Option<u64>> {
-        let end = {
-            let phys = self.phys.lock();
-            end.min(phys.core.max_blkid.saturating_add(1)).min(phys.reach())
-        };
+        // The dnode learns of its highest block only when all levels are written.
+        let end = end.min(self.max_blkid().saturating_add(1)).min(self.phys.lock().reach());
         let mut at = from;
         while at < end {
             if let Some(after) = self.after_freed(at) {
@@ -105,10 +103,26 @@ impl Dnode {
         Ok(Some(at.saturating_add(1)))
     }
 
-    /// Whether nothing lies below an indirect block. While the object is being written its pointer may still say hole
-    /// when the block is in memory already, with pointers to data whose buffers are gone.
+    /// Whether nothing lies below an indirect block. An object is written level by level: until that is done the
+    /// pointers to a block, and those to the block above it, may still say hole when it is in memory with pointers to
+    /// data whose buffers are gone.
     fn is_hole_above(&self, level: u8, blkid: u64) -> Result<bool> {
-        Ok(self.indirect(level, blkid)?.is_none())
+        let shift = self.phys.lock().entries_shift();
+        loop {
+            let epoch = self.epoch();
+            if self.indirect(level, blkid)?.is_some() {
+                return Ok(false);
+            }
+            let has_below = (1..level).any(|lower| {
+                let bits = u32::from(level - lower) * shift;
+                let first = blkid.checked_shl(bits).unwrap_or(u64::MAX);
+                self.level(lower).next(first).is_some_and(|(at, _)| at.checked_shr(bits) == Some(blkid))
+            });
+            // Buffers go only after the epoch has moved.
+            if has_below || self.epoch() == epoch {
+                return Ok(!has_below);
+            }
+        }
     }
 
     fn next_hole(&self, from: u64) -> Result<u64> {

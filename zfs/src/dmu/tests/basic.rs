@@ -499,6 +499,11 @@ fn pages_are_shared_with_the_cache_and_kept_as_they_were() {
 
 #[test]
 fn data_is_found_while_the_object_grows_levels() {
+    [40, 5000].into_iter().for_each(grow_to);
+}
+
+/// Writes a block far behind another, and looks for both at each step of writing them to disk.
+fn grow_to(far: u64) {
     let pool = Pool::new(ObjsetKind::Zfs);
     let file = {
         let tx = pool.tx();
@@ -509,11 +514,13 @@ fn data_is_found_while_the_object_grows_levels() {
     };
     pool.sync();
     pool.storage.arc().shrink(u64::MAX);
-    file.write_slice(&pool.tx(), 40 * 512, &noise(512, 2)).unwrap();
+    file.write_slice(&pool.tx(), far * 512, &noise(512, 2)).unwrap();
     let seen = Arc::new(AtomicU64::new(0));
-    let (count, looked_at) = (seen.clone(), file.clone());
+    let (count, looked_at, storage) = (seen.clone(), file.clone(), pool.storage.clone());
     *pool.books.at_birth.lock().unwrap() = Some(Box::new(move || {
+        storage.arc().shrink(u64::MAX);
         assert_eq!(looked_at.next_offset(0, Seek::Data), Ok(Some(2 * 512)));
+        assert_eq!(looked_at.next_offset(3 * 512, Seek::Data), Ok(Some(far * 512)));
         count.fetch_add(1, Ordering::SeqCst);
     }));
     pool.sync();
