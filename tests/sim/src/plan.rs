@@ -40,6 +40,8 @@ pub enum Class {
     ZeroRange,
     /// Reserved space.
     Allocate,
+    /// FICLONERANGE.
+    Clone,
     /// chmod.
     Chmod,
     /// chown.
@@ -79,7 +81,7 @@ pub enum Class {
 }
 
 /// All of them, with the weight they have where nothing else is said.
-const CLASSES: [(Class, u64); 33] = [
+const CLASSES: [(Class, u64); 34] = [
     (Class::Create, 10),
     (Class::Mkdir, 4),
     (Class::Symlink, 3),
@@ -95,6 +97,7 @@ const CLASSES: [(Class, u64); 33] = [
     (Class::Punch, 4),
     (Class::ZeroRange, 2),
     (Class::Allocate, 2),
+    (Class::Clone, 5),
     (Class::Chmod, 3),
     (Class::Chown, 2),
     (Class::Utimes, 2),

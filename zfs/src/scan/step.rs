@@ -316,7 +316,8 @@ impl Visitor for Gather<'_> {
     }
 
     fn block(&mut self, bp: &BlkPtr, bookmark: Bookmark) {
-        if bp.birth() > self.newest {
+        // By when it was written: a clone made since may be all that is left of an old block.
+        if bp.phys_birth() > self.newest {
             return;
         }
         self.sums.examined += bp.asize();

@@ -5,8 +5,9 @@
 //! there. The rules, and where they refuse, are OpenZFS's (`zfs_clone_range`): a program that finds a range cloned
 //! there finds it cloned here.
 //!
-//! Lock order: both files' ranges, the lower (dataset, object, offset) first. Two clones in opposite directions would
-//! wait for each other otherwise.
+//! Lock order: both files' ranges, the lower (dataset, object) first: two clones in opposite directions would wait for
+//! each other otherwise. Within one file both ranges are locked by one request, which covers what lies between them:
+//! range locks are fair, and a second request would stand behind whoever waits for the first.
 use crate::attrs::Changed;
 use crate::error::IntoVfs;
 use crate::znode::Znode;
@@ -83,9 +84,9 @@ impl Znode {
         source: &'a Self,
         to: Range<u64>,
         from: Range<u64>,
-    ) -> ((RangeGuard<'a>, RangeGuard<'a>), u64) {
-        let place = |znode: &Self, at: u64| (znode.fs.objset.id(), znode.id(), at);
-        let is_source_first = place(source, from.start) < place(self, to.start);
+    ) -> ((RangeGuard<'a>, Option<RangeGuard<'a>>), u64) {
+        let place = |znode: &Self| (znode.fs.objset.id(), znode.id());
+        let is_source_first = place(source) < place(self);
         loop {
             let sizes = (self.dnode.block_size(), source.dnode.block_size());
             let size = u64::from(sizes.1);
@@ -95,12 +96,14 @@ impl Znode {
                 range.start..range.end.checked_next_multiple_of(size.max(1)).unwrap_or(u64::MAX)
             };
             let (from, to) = (whole(&from), if sizes.0 == sizes.1 { whole(&to) } else { 0..u64::MAX });
-            let guards = if is_source_first {
+            let guards = if self.is_same(source) {
+                (self.ranges.write(from.start.min(to.start)..from.end.max(to.end)), None)
+            } else if is_source_first {
                 let read = source.ranges.read(from);
-                (read, self.ranges.write(to))
+                (read, Some(self.ranges.write(to)))
             } else {
                 let write = self.ranges.write(to);
-                (source.ranges.read(from), write)
+                (source.ranges.read(from), Some(write))
             };
             // A file of one block may have grown until we had the locks.
             if sizes == (self.dnode.block_size(), source.dnode.block_size()) {

@@ -4,10 +4,14 @@ use crate::content::{Content, PAGE};
 use crate::plan::Class;
 use crate::tree::Body;
 use std::sync::Arc;
-use vfs::{Error, FallocateMode, File, MapAccess, OpenFlags, SeekWhat, SetAttr, SliceSink, SliceSource};
+use vfs::{
+    CloneMode, Error, FallocateMode, File, MapAccess, OpenFlags, SeekWhat, SetAttr, SliceSink, SliceSource,
+};
 
 /// A write is split into transactions at multiples of this; a power cut may come between them.
 const CHUNK: u64 = 1 << 20;
+/// Bytes cloned at most: one transaction, whatever the records' size.
+const CLONE_MAX: u64 = 256 << 10;
 
 impl Worker {
     /// Bytes to write, up to `max`: noise, text that compresses, or zeroes.
@@ -160,6 +164,32 @@ impl Worker {
             content.resize(end);
         }
         self.changed(at, stamp);
+    }
+
+    /// The start of a file takes the place of the start of another, or of one of its later records.
+    pub(super) fn clone_range(&mut self) {
+        let (Some(at), Some(from)) = (self.pick_file(), self.pick_file()) else { return };
+        if self.held_bytes() > self.shared.plan.content_max {
+            return;
+        }
+        let to = self.random.below(3) * CLONE_MAX;
+        let range = 0..self.content(from).size().min(CLONE_MAX);
+        let mode = if self.random.chance(1, 2) { CloneMode::Wait } else { CloneMode::Ready };
+        self.note(format!("clone {range:?} of {} to {} at {to}, {mode:?}", self.show(from), self.show(at)));
+        let Some(source) = self.open(from, OpenFlags::READ) else { return };
+        let Some(target) = self.open(at, OpenFlags::WRITE) else { return };
+        let stamp = self.begin();
+        let cloned = target.clone_range(to, &source, range, mode);
+        // What does not fit changes nothing.
+        if matches!(cloned, Err(Error::Invalid | Error::Unsupported | Error::WouldBlock)) {
+            return;
+        }
+        let Some(n) = self.expect("clone", cloned) else { return };
+        if n > 0 {
+            let bytes = self.content(from).read(0, n as usize);
+            self.content_mut(at).write(to, &bytes);
+            self.changed(at, stamp);
+        }
     }
 
     /// What a store through a shared mapping comes to: the page as it is, and later the page as it became.

@@ -149,6 +149,7 @@ impl Worker {
             Class::Append => self.append(),
             Class::Truncate => self.truncate(),
             Class::Punch | Class::ZeroRange | Class::Allocate => self.fallocate(class),
+            Class::Clone => self.clone_range(),
             Class::MapWrite => self.map_write(),
             Class::Read => self.read_back(),
             Class::Seek => self.seek(),

@@ -484,3 +484,151 @@ fn a_power_cut_at_any_write_keeps_references_and_clones() {
         }
     }
 }
+
+#[test]
+fn clones_in_a_dataset_that_is_a_clone_are_on_its_live_list() {
+    let disk = Arc::new(MemDisk::new(128 << 20));
+    let spa = create(&disk);
+    let mut random = Random(9);
+    let content = random.bytes(200 * RECORD);
+    tree(&spa, "tank").write("/base", &content).unwrap();
+    tree(&spa, "tank").write("/other", &random.bytes(40 * RECORD)).unwrap();
+    spa.snapshot(&["tank@s"], false, &[]).unwrap();
+    spa.clone_snapshot("tank@s", "tank/c", &[]).unwrap();
+    {
+        let (a, c) = (tree(&spa, "tank"), tree(&spa, "tank/c"));
+        for (n, path) in ["/one", "/two", "/three", "/two"].iter().enumerate() {
+            clone_file((&a, "/other"), (&c, path)).unwrap();
+            let target = c.open("/base", OpenFlags::READ | OpenFlags::WRITE).unwrap();
+            let own = c.open("/one", OpenFlags::READ).unwrap();
+            let at = n as u64 * 8 * RECORD;
+            assert_eq!(target.clone_range(at, &own, 0..12 * RECORD, CloneMode::Wait), Ok(12 * RECORD));
+            assert_clean(&spa, path);
+        }
+        unlink(&c, "/three");
+        assert_clean(&spa, "one gone");
+    }
+    spa.destroy_dataset("tank/c").unwrap();
+    while spa.space().unwrap().freeing > 0 {
+        spa.sync().unwrap();
+    }
+    assert_clean(&spa, "destroyed");
+    assert_eq!(shared(&spa), 0);
+    assert!(tree(&spa, "tank").read("/base").unwrap() == content);
+}
+
+#[test]
+fn a_checkpoint_keeps_blocks_that_only_clones_hold() {
+    let disk = Arc::new(MemDisk::new(128 << 20));
+    let spa = create(&disk);
+    let content = Random(10).bytes(50 * RECORD);
+    let a = tree(&spa, "tank");
+    a.write("/file", &content).unwrap();
+    spa.sync().unwrap();
+    spa.checkpoint().unwrap();
+    clone_file((&a, "/file"), (&a, "/copy")).unwrap();
+    spa.sync().unwrap();
+    // The last to let go of the blocks is younger than the checkpoint; they are not.
+    unlink(&a, "/file");
+    unlink(&a, "/copy");
+    assert_clean(&spa, "freed");
+    for n in 0..40 {
+        a.write(&format!("/new{n}"), &Random(n).bytes(20 * RECORD)).unwrap();
+        spa.sync().unwrap();
+    }
+    drop(a);
+    spa.export().unwrap();
+    let device: Arc<dyn blockdev::BlockDevice> = disk.clone();
+    let options = zfs::spa::ImportOptions { rewind_to_checkpoint: true, ..Default::default() };
+    let spa = Spa::import(&[device], &options).unwrap();
+    assert!(tree(&spa, "tank").read("/file").unwrap() == content);
+    assert_clean(&spa, "gone back");
+}
+
+#[test]
+fn a_stream_holds_what_clones_show() {
+    use zfs::send::{ReceiveOptions, SendSpec};
+    let disk = Arc::new(MemDisk::new(128 << 20));
+    let spa = create(&disk);
+    let content = Random(11).bytes(60 * RECORD);
+    let a = tree(&spa, "tank");
+    a.write("/file", &content).unwrap();
+    spa.snapshot(&["tank@1"], false, &[]).unwrap();
+    clone_file((&a, "/file"), (&a, "/copy")).unwrap();
+    spa.snapshot(&["tank@2"], false, &[]).unwrap();
+    for (to, from) in [("tank@1", None), ("tank@2", Some("tank@1".to_owned()))] {
+        let mut stream = Vec::new();
+        let spec = SendSpec { to: to.to_owned(), from, ..SendSpec::default() };
+        spa.send(&spec, &mut |bytes| {
+            stream.extend_from_slice(bytes);
+            Ok(())
+        })
+        .unwrap();
+        let mut rest = &stream[..];
+        spa.receive("tank/r", &ReceiveOptions::default(), &mut |out| {
+            let n = out.len().min(rest.len());
+            out[..n].copy_from_slice(&rest[..n]);
+            rest = &rest[n..];
+            Ok(n)
+        })
+        .unwrap();
+    }
+    let r = tree(&spa, "tank/r");
+    assert!(r.read("/file").unwrap() == content && r.read("/copy").unwrap() == content);
+    assert_clean(&spa, "received");
+}
+
+/// Whoever clones, writes and deletes at the same time, each block is one that was there, and every reference is counted.
+#[test]
+fn many_threads_share_and_change_the_same_files() {
+    let disk = Arc::new(MemDisk::new(256 << 20));
+    let spa = create(&disk);
+    let tree = Arc::new(tree(&spa, "tank"));
+    let fill = |file: u64, version: u8| vec![(file as u8) << 5 | version; 64 * RECORD as usize];
+    for file in 0..4 {
+        tree.write(&format!("/f{file}"), &fill(file, 0)).unwrap();
+    }
+    let threads: Vec<_> = (0..6u64)
+        .map(|thread| {
+            let (tree, spa) = (tree.clone(), spa.clone());
+            std::thread::spawn(move || {
+                let mut random = Random(thread);
+                for step in 0..60u64 {
+                    let (from, to) = (format!("/f{}", random.next(4)), format!("/f{}", random.next(4)));
+                    let open = |path: &str| tree.open(path, OpenFlags::READ | OpenFlags::WRITE).unwrap();
+                    let (at, len) = (random.next(48) * RECORD, (1 + random.next(16)) * RECORD);
+                    match thread {
+                        0 if step % 4 == 0 => spa.sync().unwrap(),
+                        0 | 1 => {
+                            let bytes: Vec<u8> = (0..len).map(|_| random.next(256) as u8).collect();
+                            open(&to).write_at(at, &mut vfs::SliceSource::new(&bytes)).unwrap();
+                        }
+                        2 => open(&to).vnode().fallocate(FallocateMode::PunchHole, at..at + len).unwrap(),
+                        _ => {
+                            let mode = if step % 2 == 0 { CloneMode::Wait } else { CloneMode::Ready };
+                            let done = open(&to).clone_range(
+                                random.next(48) * RECORD,
+                                &open(&from),
+                                at..at + len,
+                                mode,
+                            );
+                            let is_fine = matches!(done, Ok(_) | Err(Error::Invalid | Error::WouldBlock));
+                            assert!(is_fine, "{done:?}");
+                        }
+                    }
+                }
+            })
+        })
+        .collect();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    assert_clean(&spa, "quiet");
+    let before: Vec<_> = (0..4).map(|file| tree.read(&format!("/f{file}")).unwrap()).collect();
+    drop(tree);
+    spa.export().unwrap();
+    let spa = pools::import(&disk);
+    let tree = self::tree(&spa, "tank");
+    for (file, content) in before.iter().enumerate() {
+        assert!(tree.read(&format!("/f{file}")).unwrap() == *content, "{file}");
+    }
+    assert_clean(&spa, "opened again");
+}
