@@ -134,7 +134,7 @@ const FULL_MORE: &[Feature] = &[
 ];
 
 /// What a full pool has that OpenZFS 2.0 does not know.
-const FULL_NEWER: &[Feature] = &[Feature::Zilsaxattr];
+const FULL_NEWER: &[Feature] = &[Feature::Zilsaxattr, Feature::BlockCloning];
 
 impl Compatibility {
     /// The value of the pool property `compatibility`, if it is one of the named sets.
@@ -158,10 +158,6 @@ impl Compatibility {
             }
             Self::OpenZfs20Linux => {
                 GRUB2.iter().chain(FULL_MORE).for_each(|f| enable(*f, &mut enabled));
-                // Younger than 2.0.
-                if *self == Self::Full {
-                    enable(Feature::BlockCloning, &mut enabled);
-                }
             }
             Self::Grub2 => GRUB2.iter().for_each(|f| enable(*f, &mut enabled)),
             Self::NoFeatures => {}
