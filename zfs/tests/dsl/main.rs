@@ -3,4 +3,5 @@ mod clones;
 mod limits;
 mod live_lists;
 mod pool;
+mod races;
 mod snapshots;
