@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use ondisk::{BlkPtr, bpobj, dnode, dsl, gang, objset, sa, space_map, stream, uberblock, zap, zil};
+use ondisk::{BlkPtr, bpobj, brt, dnode, dsl, gang, objset, sa, scan, space_map, stream, uberblock, zap, zil};
 use zerocopy::FromBytes;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -40,6 +40,11 @@ fuzz_target!(|bytes: &[u8]| {
     let _ = dsl::DeadlistPhys::parse(bytes);
     let _ = bpobj::BpobjPhys::parse(bytes);
     let _ = space_map::SpaceMapPhys::parse(bytes);
+    let _ = brt::BrtVdev::parse(bytes);
+    let words: Vec<u64> = bytes.as_chunks::<8>().0.iter().map(|w| u64::from_le_bytes(*w)).collect();
+    if let Ok(scan) = scan::ScanPhys::parse(&words) {
+        assert_eq!(scan::ScanPhys::parse(&scan.to_words()), Ok(scan));
+    }
     if let Ok(header) = sa::SaHeader::parse(bytes) {
         assert!(header.size <= bytes.len());
         for index in 0..300 {

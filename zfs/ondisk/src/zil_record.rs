@@ -471,7 +471,7 @@ impl<'a> Record<'a> {
     }
 
     /// The record as it goes to disk; sequence number and group are still 0. Records of other systems only (ACLs,
-    /// optional attributes) have no encoding here.
+    /// optional attributes) and writes of nothing have no encoding here.
     #[must_use]
     pub fn encode(&self) -> Option<Vec<u8>> {
         let mut out = alloc::vec![0; RECORD_HEAD_SIZE];
@@ -508,6 +508,8 @@ impl<'a> Record<'a> {
                     RenameKind::Whiteout(_) => RecordKind::RenameWhiteout,
                 }
             }
+            // Of the length of one that names a block.
+            Self::Write { data: WriteData::Inline([]), .. } => return None,
             Self::Write { object, offset, length, data } => {
                 put(&mut out, &[*object, *offset, *length, 0]);
                 match data {

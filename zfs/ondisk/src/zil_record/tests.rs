@@ -147,6 +147,12 @@ fn acls_and_attribute_blocks_are_stepped_over() {
     assert_eq!(swap_record(&mut again), Ok(bytes.len()));
 }
 
+#[test]
+fn a_write_of_nothing_is_not_mistaken_for_a_block() {
+    let nothing = Record::Write { object: 1, offset: 0, length: 0, data: WriteData::Inline(&[]) };
+    assert_eq!(nothing.encode(), None);
+}
+
 proptest! {
     #[test]
     fn nothing_makes_the_decoder_panic(kind in 0u64..26, body in proptest::collection::vec(any::<u8>(), 0..400)) {
