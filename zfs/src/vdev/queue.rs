@@ -6,6 +6,9 @@
 //! Invariants: `active` of a class is the number of joined I/Os of that class that were taken and not yet returned;
 //! a class under its floor goes first, then the most urgent class under its ceiling; inside a class the device's
 //! head moves in one direction and starts over (no waiting I/O is overtaken for ever).
+//!
+//! Scans give way: while I/O that someone waits for is at the device, one of theirs goes with every few of it; when there
+//! is none, a few of theirs must have gone alone before more than one goes at a time (`zfs_vdev_nia_credit`, vdev_queue.c).
 use super::priority::Priority;
 use abd::{Abd, AbdMut};
 use alloc::collections::BTreeMap;
@@ -17,6 +20,10 @@ use smallvec::SmallVec;
 pub(crate) const JOINED_MAX: u64 = 1 << 20;
 /// Reads that are at most this far apart are joined; the bytes between are read and dropped.
 const READ_GAP_MAX: u64 = 32 << 10;
+/// What a scan may send while others' I/O is at the device, for each of it that is answered.
+const CREDIT: u32 = 5;
+/// What it must have sent alone before it may send several at a time.
+const PATIENCE: u32 = 5;
 
 /// What an I/O moves.
 #[derive(Debug)]
@@ -119,6 +126,10 @@ pub(crate) struct Queue {
     classes: [Class; Priority::COUNT],
     limits: Limits,
     next_seq: u64,
+    /// Requests at the device that are not a scan's.
+    nr_others: usize,
+    /// What a scan may still send beside them; when there are none, what it has sent alone.
+    credit: u32,
 }
 
 #[derive(Debug, Default)]
@@ -131,7 +142,7 @@ struct Class {
 
 impl Queue {
     pub(crate) fn new(limits: Limits) -> Self {
-        Self { classes: Default::default(), limits, next_seq: 0 }
+        Self { classes: Default::default(), limits, next_seq: 0, nr_others: 0, credit: PATIENCE }
     }
 
     /// Puts an I/O into the queue.
@@ -146,7 +157,7 @@ impl Queue {
         let under = |c: &Class, max: usize| !c.waiting.is_empty() && c.nr_active < max;
         let pick = |floor: bool| {
             Priority::ALL.into_iter().find(|p| {
-                let (min, max) = p.limits();
+                let (min, max) = self.limits_of(*p);
                 under(&self.classes[p.index()], if floor { min } else { max })
             })
         };
@@ -155,13 +166,44 @@ impl Queue {
         let class = &mut self.classes[priority.index()];
         let ios = class.take_run(limits)?;
         class.nr_active += 1;
+        self.sent(priority);
         Some(Joined { ios, priority })
+    }
+
+    /// How many of a class may be at the device: at least, if there are any, and at most.
+    fn limits_of(&self, priority: Priority) -> (usize, usize) {
+        let (min, max) = priority.limits();
+        let max = match priority {
+            Priority::Scrub if self.nr_others > 0 => min.min(self.credit as usize),
+            Priority::Scrub if self.credit < PATIENCE => min,
+            _ => max,
+        };
+        (min.min(max), max)
+    }
+
+    fn sent(&mut self, priority: Priority) {
+        if priority == Priority::Scrub {
+            if self.nr_others > 0 {
+                self.credit = self.credit.saturating_sub(1);
+            }
+            return;
+        }
+        self.nr_others += 1;
+        if self.nr_others == 1 {
+            self.credit = 1;
+        }
     }
 
     /// A request taken before has been answered.
     pub(crate) fn finished(&mut self, priority: Priority) {
         let class = &mut self.classes[priority.index()];
         class.nr_active = class.nr_active.saturating_sub(1);
+        if priority != Priority::Scrub {
+            self.nr_others = self.nr_others.saturating_sub(1);
+            self.credit = if self.nr_others == 0 { 0 } else { CREDIT };
+        } else if self.nr_others == 0 {
+            self.credit = self.credit.saturating_add(1);
+        }
     }
 
     /// A request taken before could not be handed to the device.
@@ -296,6 +338,44 @@ mod tests {
             q.finished(j.priority);
             finish(j);
         });
+        drain(&mut q);
+    }
+
+    #[test]
+    fn a_scan_gives_way() {
+        let mut q = queue();
+        let scan =
+            |q: &mut Queue| (0..8u64).for_each(|i| q.push(io((64 + i) << 24, 4096, Priority::Scrub, false)));
+        let of_scan = |taken: &[Joined]| taken.iter().filter(|j| j.priority == Priority::Scrub).count();
+        let done = |q: &mut Queue, taken: Vec<Joined>| {
+            taken.into_iter().for_each(|j| {
+                q.finished(j.priority);
+                finish(j);
+            });
+        };
+        scan(&mut q);
+        let alone: Vec<Joined> = core::iter::from_fn(|| q.take()).collect();
+        assert_eq!(of_scan(&alone), 3, "nobody else is there");
+        done(&mut q, alone);
+        (0..4u64).for_each(|i| q.push(io(i << 24, 4096, Priority::SyncRead, false)));
+        let mut beside: Vec<Joined> = core::iter::from_fn(|| q.take()).collect();
+        assert_eq!((beside.len(), of_scan(&beside)), (5, 1));
+        // Its own is answered: the next has to wait for the others.
+        let own = beside.iter().position(|j| j.priority == Priority::Scrub).unwrap();
+        let own = beside.remove(own);
+        done(&mut q, Vec::from([own]));
+        assert!(q.take().is_none());
+        let one = beside.remove(0);
+        done(&mut q, Vec::from([one]));
+        let next: Vec<Joined> = core::iter::from_fn(|| q.take()).collect();
+        assert_eq!(of_scan(&next), 1, "one at a time");
+        done(&mut q, next);
+        done(&mut q, beside);
+        // Alone again: one at a time for a while.
+        scan(&mut q);
+        let after: Vec<Joined> = core::iter::from_fn(|| q.take()).collect();
+        assert_eq!(after.len(), 1);
+        done(&mut q, after);
         drain(&mut q);
     }
 
