@@ -6,6 +6,7 @@ use crate::failure::Failure;
 use crate::report::{Mode, print_json};
 use anyhow::{Result, bail};
 use std::collections::BTreeSet;
+use zfs::Error;
 use zfs::dsl::DatasetInfo;
 
 /// Destroys what is named.
@@ -175,8 +176,14 @@ impl Plan<'_> {
                     gone.push(name.clone());
                 }
             } else {
-                let what = || format!("cannot destroy snapshots {}: holds?", snapshots.join(" "));
-                spa.destroy_snapshots(&snapshots, defer).about(what)?;
+                let what = || format!("cannot destroy snapshots {}", snapshots.join(" "));
+                match spa.destroy_snapshots(&snapshots, defer) {
+                    Err(Error::Busy) => {
+                        let hint = "`zeo holds IMAGE SNAPSHOT` shows what keeps one; '-d' destroys it when that is gone";
+                        return Err(Failure::new(1, what() + ": held, or in use", hint).into());
+                    }
+                    other => other.about(what)?,
+                }
                 gone.extend(snapshots.iter().map(|name| (*name).to_owned()));
             }
             if gone.is_empty() {
