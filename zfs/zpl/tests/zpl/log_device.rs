@@ -25,7 +25,7 @@ fn pool(config: DiskConfig) -> (Arc<SimDisk>, Arc<Spa>, Tree) {
 /// (writes, flushes) of a small file and its fsync, and of a large one; both are there when the power goes.
 fn cost(config: DiskConfig) -> [(u64, u64); 2] {
     let (disk, spa, tree) = pool(config);
-    let large: Vec<u8> = (0..40_000u64).map(|i| (i * i >> 3) as u8).collect();
+    let large: Vec<u8> = (0..40_000u64).map(|i| ((i * i) >> 3) as u8).collect();
     let files = [("/small", &large[..4096]), ("/large", &large[..])];
     let costs = files.map(|(path, data)| {
         let before = disk.stats();
