@@ -527,7 +527,11 @@ fn open(
     let is_enabled = |f: Feature| enabled.iter().any(|info| info.known == Some(f));
     storage.set_format(format_of(is_enabled, uberblock.version < SPA_VERSION_FEATURES));
     storage.brt().start(Arc::downgrade(mos.objset()), is_enabled(Feature::BlockCloning));
-    storage.brt().load(&mos, &storage)?;
+    match storage.brt().load(&mos, &storage) {
+        // Only frees need it.
+        Err(e) if is_read_only => log::warn!("zfs: the table of cloned blocks cannot be read: {e}"),
+        loaded => loaded?,
+    }
     let deferred = mos.require(names::SYNC_BPLIST)?;
     let state = State {
         read_only_reason: reason,
@@ -617,8 +621,10 @@ fn reason_in_pool(
     is_read_only: bool,
 ) -> Result<Option<String>> {
     let mut reason = reason_in_mos(mos, events, uberblock)?;
-    if brt::has_foreign(mos, storage)? {
-        reason = joined(reason, because("its table of cloned blocks is in the other byte order"));
+    match brt::has_foreign(mos, storage) {
+        Ok(false) => {}
+        Ok(true) => reason = joined(reason, because("its table of cloned blocks is in the other byte order")),
+        Err(e) => reason = joined(reason, Some(format!("its table of cloned blocks cannot be read: {e}"))),
     }
     let log = log_reason(mos, storage, uberblock.txg, is_read_only || reason.is_some())?;
     Ok(joined(reason, log))
