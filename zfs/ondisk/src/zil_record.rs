@@ -508,8 +508,8 @@ impl<'a> Record<'a> {
                     RenameKind::Whiteout(_) => RecordKind::RenameWhiteout,
                 }
             }
-            // Of the length of one that names a block.
-            Self::Write { data: WriteData::Inline([]), .. } => return None,
+            // Of the length of one that names a block. (With a length it is the head of one whose data follows.)
+            Self::Write { length: 0, data: WriteData::Inline([]), .. } => return None,
             Self::Write { object, offset, length, data } => {
                 put(&mut out, &[*object, *offset, *length, 0]);
                 match data {

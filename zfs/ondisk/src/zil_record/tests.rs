@@ -151,6 +151,9 @@ fn acls_and_attribute_blocks_are_stepped_over() {
 fn a_write_of_nothing_is_not_mistaken_for_a_block() {
     let nothing = Record::Write { object: 1, offset: 0, length: 0, data: WriteData::Inline(&[]) };
     assert_eq!(nothing.encode(), None);
+    // The packer fills the data of a record in behind its head.
+    let head = Record::Write { object: 1, offset: 0, length: 5, data: WriteData::Inline(&[]) };
+    assert_eq!(head.encode().map(|bytes| bytes.len()), Some(WRITE_SIZE));
 }
 
 proptest! {
