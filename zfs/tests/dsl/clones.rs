@@ -1,8 +1,10 @@
 //! Clones, promotion, rolling back, destroying.
 use crate::pool::{Content, Pool, content};
-use blockdev::BlockDevice;
+use blockdev::{BlockDevice, Op};
+use blockdev_host::{Crash, MemDisk};
 use ondisk::ObjectId;
-use std::sync::Arc;
+use std::mem;
+use std::sync::{Arc, Mutex};
 use zfs::Error;
 use zfs::spa::{ImportOptions, Spa};
 
@@ -131,31 +133,47 @@ fn rolling_back_gives_up_what_came_after() {
 fn destroying_goes_on_after_a_crash() {
     let mut pool = Pool::new(1 << 30);
     let free = pool.spa.space().unwrap().allocated;
-    // The power must fail between the groups that free: the sync thread may be faster than this one.
-    let is_caught = (0..20).any(|_| {
-        pool.create("tank/a");
-        let ds = pool.open("tank/a");
-        // Many small objects, so that the tree has more blocks than one group frees.
-        for _ in 0..60 {
-            pool.write_many(&ds, 1000);
-        }
-        drop(ds);
-        pool.spa.sync().unwrap();
+    pool.create("tank/a");
+    let ds = pool.open("tank/a");
+    // Many small objects, so that the tree has more blocks than one group frees.
+    for _ in 0..60 {
+        pool.write_many(&ds, 1000);
+    }
+    drop(ds);
+    pool.spa.sync().unwrap();
+    let cuts = cuts_during(&pool.disk, || {
         pool.spa.destroy_dataset("tank/a").unwrap();
-        pool.spa.abandon();
-        // What is on disk, with nobody going on with it.
-        let devices = [pool.disk.clone() as Arc<dyn BlockDevice>];
-        let looked = Spa::import(&devices, &ImportOptions { read_only: true, ..ImportOptions::default() });
-        let is_freeing = looked.unwrap().space().unwrap().freeing > 0;
-        pool.import();
-        is_freeing
+        pool.wait_freed();
     });
-    assert!(is_caught, "no crash came before everything was free");
+    pool.spa.abandon();
+    let cut = cuts.into_iter().find(|disk| {
+        // What is on disk, with nobody going on with it.
+        let options = ImportOptions { read_only: true, ..ImportOptions::default() };
+        let looked = Spa::import(&[disk.clone() as Arc<dyn BlockDevice>], &options).unwrap();
+        looked.space().unwrap().freeing > 0
+    });
+    pool.disk = cut.expect("everything was freed in one group");
+    pool.import();
     assert!(pool.names() == ["tank"]);
     pool.wait_freed();
     pool.assert_clean();
     assert!(pool.spa.space().unwrap().allocated < free + (4 << 20));
     pool.spa.export().unwrap();
+}
+
+/// The disks that power cuts would leave just before each flush that `job` brings about.
+fn cuts_during(disk: &Arc<MemDisk>, job: impl FnOnce()) -> Vec<Arc<MemDisk>> {
+    let cuts = Arc::new(Mutex::new(Vec::new()));
+    let (kept, watched) = (cuts.clone(), Arc::downgrade(disk));
+    disk.set_hook(Some(Arc::new(move |op| {
+        if let (Op::Flush, Some(disk)) = (op, watched.upgrade()) {
+            kept.lock().unwrap().push(Arc::new(disk.after_crash(Crash::DropAll)));
+        }
+        None
+    })));
+    job();
+    disk.set_hook(None);
+    mem::take(&mut *cuts.lock().unwrap())
 }
 
 #[test]
