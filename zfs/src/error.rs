@@ -55,6 +55,9 @@ pub enum Error {
     /// A device that the pool needs is missing.
     #[error("a device of the pool is missing")]
     MissingVdev,
+    /// A log device is missing. The pool opens without it when that is asked for; what only it holds is then given up.
+    #[error("a log device of the pool is missing")]
+    MissingLog,
     /// No uberblock could be used.
     #[error("no usable uberblock")]
     NoUberblock,

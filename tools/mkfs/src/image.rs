@@ -51,15 +51,7 @@ impl Image {
     /// # Errors
     /// A file that cannot be opened, no pool in it, and what an import may say.
     pub fn open(name: &str, access: Access) -> Result<Self> {
-        Self::open_state(name, access, &ImportOptions::default())
-    }
-
-    /// Opens for writing what another machine has not exported: that must not use it any more.
-    ///
-    /// # Errors
-    /// As [`Self::open`].
-    pub fn take_over(name: &str) -> Result<Self> {
-        Self::open_state(name, Access::Write, &ImportOptions { force: true, ..ImportOptions::default() })
+        Self::open_with(name, access, &ImportOptions::default())
     }
 
     /// Opens the state that the pool's checkpoint keeps. With [`Access::Write`] what is newer is given up.
@@ -68,10 +60,14 @@ impl Image {
     /// As [`Self::open`]; when the pool has no checkpoint.
     pub fn open_checkpoint(name: &str, access: Access) -> Result<Self> {
         let rewound = ImportOptions { rewind_to_checkpoint: true, ..ImportOptions::default() };
-        Self::open_state(name, access, &rewound)
+        Self::open_with(name, access, &rewound)
     }
 
-    fn open_state(name: &str, access: Access, options: &ImportOptions) -> Result<Self> {
+    /// Opens an image as `options` say, but for what `access` and the images themselves decide.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with(name: &str, access: Access, options: &ImportOptions) -> Result<Self> {
         let opened = name.split(',').map(|file| open_device(Path::new(file), access));
         let (parts, devices): (Vec<_>, Vec<_>) = opened.collect::<Result<Vec<_>>>()?.into_iter().unzip();
         let options = ImportOptions {
@@ -83,6 +79,10 @@ impl Image {
             Err(zfs::Error::Busy) => bail!(
                 "{name}: another machine used the pool last and did not export it; export it there, or, if it is \
                  gone for good, take it over: zeo pool import -f {name}"
+            ),
+            Err(zfs::Error::MissingLog) => bail!(
+                "{name}: a log device of the pool is missing: name its file too; or, if it is lost, give up the changes \
+                 that only it holds: zeo pool import -m {name}, or zeo pool remove -m {name} LOG"
             ),
             spa => spa.with_context(|| format!("{name}: no pool can be opened"))?,
         };

@@ -90,9 +90,18 @@ impl Spa {
         self.txgs.sync_all()?;
         self.storage.flush_logs();
         self.set_pool_state(PoolState::Exported);
+        // An exported pool has no log blocks: what they would say is on disk.
+        self.end_logs()
+    }
+
+    /// Ends the intent log of every open dataset with the open group, and waits for that. Who commits meanwhile waits for a
+    /// group; the next commits begin new chains.
+    ///
+    /// # Errors
+    /// `Suspended`.
+    pub(super) fn end_logs(&self) -> Result<()> {
         let hold = self.txgs.hold_open();
         let txg = hold.txg();
-        // An exported pool has no log blocks: what they would say is on disk.
         self.open_datasets()
             .iter()
             .filter_map(|ds| ds.objset().zil().cloned())

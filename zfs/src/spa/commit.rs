@@ -93,7 +93,9 @@ impl Spa {
         // A vdev none of whose devices names the pool could not be found again.
         let tops = self.storage.vdevs();
         let has_label = |top: &Arc<Vdev>| {
-            top.io().leaves().is_empty() || top.io().leaves().iter().any(|leaf| good.contains(&leaf.guid()))
+            top.io().leaves().is_empty()
+                || top.is_lost_log()
+                || top.io().leaves().iter().any(|leaf| good.contains(&leaf.guid()))
         };
         if tops.iter().all(has_label) { Ok(()) } else { Err(Error::Io) }
     }

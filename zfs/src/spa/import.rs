@@ -23,7 +23,7 @@ use crate::dmu::{DmuTx, Objset, ObjsetConfig, ObjsetProperties};
 use crate::dsl::{bpobj, dir, freeing, livelist, log as dsl_log, names as dsl_names};
 use crate::event::{Event, EventLog};
 use crate::txg::{TxgConfig, Txgs};
-use crate::vdev::{Leaf, Priority, VdevKind, VdevSpec};
+use crate::vdev::{AllocClass, Leaf, Priority, VdevKind, VdevSpec};
 use crate::zil::chain;
 use crate::zio::{Storage, StorageConfig, SyncCtx};
 use crate::{Error, Result};
@@ -86,7 +86,7 @@ impl Spa {
     ///
     /// # Errors
     /// `NotFound`: no such pool; `NoLabel`: none of the devices has a label; `Invalid`: several pools, and no name;
-    /// `ForeignLabel`, `MissingVdev`, `NoUberblock`, `UnsupportedVersion`, `UnsupportedFeature`, `Unsupported` (vdev
+    /// `ForeignLabel`, `MissingVdev`, `MissingLog`, `NoUberblock`, `UnsupportedVersion`, `UnsupportedFeature`, `Unsupported` (vdev
     /// kinds), `Busy` (another host has it open), `Io`, `Checksum`, `Damaged`. The log facade names the detail.
     pub fn import(devices: &[Arc<dyn BlockDevice>], options: &ImportOptions) -> Result<Arc<Self>> {
         let found = find(devices, &options.pool)?;
@@ -498,6 +498,7 @@ fn open(
     let devices = devices_of(found);
     let mut tops: Vec<VdevSpec> =
         config::tops(&trusted)?.iter().map(|top| config::open_top(top, &devices)).collect::<Result<_>>()?;
+    excuse_logs(&mut tops, options)?;
     let mut reason = read_only_reason(options, &tops, &devices);
     let labels: Vec<_> = found.candidates.iter().map(Candidate::ages).collect();
     // One look at the pool without the right to write decides whether it may be written.
@@ -572,6 +573,23 @@ fn open(
         state: rt::SpinLock::new(state),
         thread: rt::SpinLock::new(None),
     }))
+}
+
+/// Lets the pool do without its lost log devices, if that is asked for: nothing is allocated on them. Logs that they hold
+/// end where they cannot be read, which is at their beginning.
+///
+/// # Errors
+/// `MissingLog` when it is not.
+fn excuse_logs(tops: &mut [VdevSpec], options: &ImportOptions) -> Result<()> {
+    for top in tops.iter_mut().filter(|top| top.class == AllocClass::Log && top.is_lost()) {
+        if !options.without_logs {
+            log::error!("zfs: log device {} is missing", top.guid);
+            return Err(Error::MissingLog);
+        }
+        log::warn!("zfs: log device {} is missing: what only it holds is given up", top.guid);
+        top.is_excluded = true;
+    }
+    Ok(())
 }
 
 /// Gives the storage what salted checksums need.

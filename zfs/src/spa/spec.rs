@@ -168,6 +168,10 @@ pub struct ImportOptions {
     pub rewind_txg: Option<u64>,
     /// Open the state that the pool's checkpoint keeps. What is newer is given up when the pool is opened for writing.
     pub rewind_to_checkpoint: bool,
+    /// Open without log devices that are lost. What only they hold, changes acknowledged by an fsync and not yet in a
+    /// transaction group on disk, is given up when the pool is opened for writing. They stay part of the pool until
+    /// they are removed.
+    pub without_logs: bool,
     /// Open although the labels say that another host has it open.
     pub force: bool,
     /// Host id to compare with the labels' and to write.

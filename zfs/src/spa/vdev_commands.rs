@@ -300,7 +300,7 @@ impl Spa {
         let id = top.info().id;
         self.storage.set_excluded(id, true);
         let result = self.empty_and_remove(id, &command);
-        if result.is_err() {
+        if result.is_err() && !top.is_lost_log() {
             self.storage.set_excluded(id, false);
         }
         result
@@ -308,6 +308,8 @@ impl Spa {
 
     /// Waits until nothing is allocated on a vdev any more, and takes it out.
     fn empty_and_remove(self: &Arc<Self>, id: u32, command: &str) -> Result<()> {
+        // A chain keeps its last block until someone commits again.
+        self.end_logs()?;
         for _ in 0..SETTLE_GROUPS {
             // Space freed in one group is let go of by later ones, if they are written at all.
             self.run_task(When::AfterDatasets, |spa, _, _| {

@@ -32,6 +32,11 @@ impl Mirror {
         Ok(Self { sides })
     }
 
+    /// A mirror of these sides, of which perhaps none can be used: then everything fails.
+    pub(crate) fn of_any(sides: Sides) -> Self {
+        Self { sides }
+    }
+
     fn write_to(&self, io: WriteIo, is_wanted: impl Fn(usize) -> bool) {
         let wanted = self.sides.iter().enumerate().filter(|(side, _)| is_wanted(*side));
         let part =

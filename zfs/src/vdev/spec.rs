@@ -56,6 +56,20 @@ pub struct VdevSpec {
 }
 
 impl VdevSpec {
+    /// None of its devices is there.
+    pub(crate) fn is_lost(&self) -> bool {
+        match self.kind {
+            VdevKind::Leaf => self.device.is_none(),
+            VdevKind::Mirror | VdevKind::RaidZ { .. } => self.children.iter().all(Self::is_lost),
+            VdevKind::Hole | VdevKind::Missing => false,
+        }
+    }
+
+    /// The pool can do without its devices: a log that nothing is allocated on.
+    pub(crate) fn is_excused(&self) -> bool {
+        self.is_excluded && self.class == AllocClass::Log
+    }
+
     /// A vdev without devices, children or space.
     pub fn new(kind: VdevKind, id: u32, guid: u64) -> Self {
         Self {

@@ -195,6 +195,9 @@ impl Vdev {
         }
         let opener = Opener { top: spec, known, events };
         let io: Box<dyn TopVdev> = match spec.kind {
+            VdevKind::Leaf | VdevKind::Mirror if spec.is_excused() => {
+                Box::new(Mirror::of_any(opener.sides(spec)?))
+            }
             VdevKind::Leaf | VdevKind::Mirror => Box::new(Mirror::new(opener.sides(spec)?)?),
             VdevKind::Hole | VdevKind::Missing => Box::new(Absent),
             VdevKind::RaidZ { nparity } => {
@@ -240,6 +243,12 @@ impl Vdev {
             _ if self.is_degraded() => VdevState::Degraded,
             _ => VdevState::Online,
         }
+    }
+
+    /// A log that the pool does without.
+    pub(crate) fn is_lost_log(&self) -> bool {
+        let has_device = self.io.leaves().iter().any(|leaf| leaf.is_usable());
+        self.info.class == AllocClass::Log && self.info.is_excluded && !has_device
     }
 
     /// Whether everything can still be read when that leaf is lost.

@@ -151,7 +151,8 @@ impl Zil {
                 return false;
             }
             match chain.lwbs.back() {
-                Some(open) if !chain.is_broken && open.state == LwbState::Open => {
+                // A chain that ends is let run dry: one that went on would never.
+                Some(open) if !chain.is_broken && !chain.is_closing && open.state == LwbState::Open => {
                     (open.bp.psize() as usize, chain.seq)
                 }
                 _ => {

@@ -1,6 +1,6 @@
 //! Making writes durable, on every device or on as many as redundancy asks for.
 use super::storage::Storage;
-use crate::vdev::{IoGroup, Leaf};
+use crate::vdev::{IoGroup, Leaf, Vdev};
 use crate::{Error, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -54,8 +54,9 @@ impl Storage {
         }
         let is_good = |leaf: &Leaf| leaf.is_usable() && !failed.contains(&leaf.guid());
         let tops = self.vdevs.get();
-        let is_borne =
-            |top: &crate::vdev::Vdev| top.io().leaves().is_empty() || top.io().nr_spare(&is_good).is_some();
+        let is_borne = |top: &Vdev| {
+            top.io().leaves().is_empty() || top.is_lost_log() || top.io().nr_spare(&is_good).is_some()
+        };
         if tops.iter().all(|top| is_borne(top)) {
             return Ok(());
         }

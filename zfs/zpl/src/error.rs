@@ -56,6 +56,7 @@ pub(crate) fn to_vfs(e: zfs::Error) -> vfs::Error {
         | zfs::Error::NoLabel
         | zfs::Error::ForeignLabel
         | zfs::Error::MissingVdev
+        | zfs::Error::MissingLog
         | zfs::Error::NoUberblock => vfs::Error::Io,
     }
 }

@@ -58,6 +58,9 @@ pub enum PoolCommand {
         /// Take over a pool that another machine used last and did not export. It must not use it any more.
         #[arg(short, long)]
         force: bool,
+        /// Do without log devices that are lost. Changes that only they hold are given up for good.
+        #[arg(short, long)]
+        missing_log: bool,
         /// The image.
         image: String,
     },
@@ -101,6 +104,9 @@ pub enum PoolCommand {
     },
     /// Take spares or log devices out of a pool.
     Remove {
+        /// Do without log devices that are lost: those to be removed. Changes that only they hold are given up for good.
+        #[arg(short, long)]
+        missing_log: bool,
         /// The image.
         image: String,
         /// The devices, or top-level vdevs as mirror-1.

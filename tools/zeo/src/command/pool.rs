@@ -35,14 +35,16 @@ pub fn run(command: PoolCommand, mode: Mode) -> Result<u8> {
         PoolCommand::Events { image } => events::run(&image, mode)?,
         PoolCommand::Get { image } => properties::get(&image, mode)?,
         PoolCommand::History { image, internal } => history::run(&image, internal, mode)?,
-        PoolCommand::Import { image, force } => import::run(&image, force)?,
+        PoolCommand::Import { image, force, missing_log } => import::run(&image, force, missing_log)?,
         PoolCommand::Initialize(args) => upkeep::run(Upkeep::Initialize, &args, mode)?,
         PoolCommand::Iostat { image, verbose } => iostat::run(&image, verbose, mode)?,
         PoolCommand::List { images, verbose } => list::run(&images, verbose, mode)?,
         PoolCommand::Resilver { image } => mend::resilver(&image, mode)?,
         PoolCommand::Offline { image, devices } => vdev::offline(&image, &devices)?,
         PoolCommand::Online { image, devices, expand } => vdev::online(&image, &devices, expand, mode)?,
-        PoolCommand::Remove { image, devices } => vdev::remove(&image, &devices)?,
+        PoolCommand::Remove { image, devices, missing_log } => {
+            vdev::remove(&image, &devices, missing_log)?;
+        }
         PoolCommand::Replace(args) => vdev::replace(&args, mode)?,
         PoolCommand::Scrub(args) => return scrub::run(&args, mode),
         PoolCommand::Set { setting, image } => properties::set(&setting, &image)?,

@@ -5,6 +5,7 @@ mod generic;
 mod log;
 mod log_device;
 mod log_large;
+mod log_lost;
 mod log_modes;
 mod pools;
 mod remount;

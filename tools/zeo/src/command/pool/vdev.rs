@@ -12,7 +12,7 @@ use mkfs::vdevs;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use zfs::spa::{Blocks, Spa, TopKind, VdevInfo, VdevSpec};
+use zfs::spa::{Blocks, ImportOptions, Spa, TopKind, VdevInfo, VdevSpec};
 use zfs::vdev::AllocClass;
 
 /// How often the bar moves.
@@ -92,8 +92,9 @@ pub fn online(image: &str, devices: &[String], expand: bool, mode: Mode) -> Resu
 }
 
 /// Takes spares and logs out.
-pub fn remove(image: &str, devices: &[String]) -> Result<()> {
-    with_pool(image, |spa| {
+pub fn remove(image: &str, devices: &[String], without_logs: bool) -> Result<()> {
+    let options = ImportOptions { without_logs, ..ImportOptions::default() };
+    with_image(Image::open_with(image, Access::Write, &options)?, |spa| {
         devices.iter().try_for_each(|device| match spa.remove(resolve(spa, device)?) {
             Err(zfs::Error::Unsupported) => {
                 bail!("{device} is neither a spare nor a log; other vdevs cannot be removed")
@@ -139,7 +140,10 @@ fn explained(error: zfs::Error, verb: &str, device: &str, new: &str) -> anyhow::
 
 /// Opens the pool for writing, does the job, closes it whatever came of it.
 fn with_pool(image: &str, job: impl FnOnce(&Arc<Spa>) -> Result<()>) -> Result<()> {
-    let image = Image::open(image, Access::Write)?;
+    with_image(Image::open(image, Access::Write)?, job)
+}
+
+fn with_image(image: Image, job: impl FnOnce(&Arc<Spa>) -> Result<()>) -> Result<()> {
     let done = job(image.spa());
     let closed = image.close();
     done.and(closed)
