@@ -369,4 +369,22 @@ mod tests {
         let list = ["zeo", "image", "manifest", "--meta", "--xattr", "i"];
         assert!(Cli::try_parse_from(list).is_err(), "one list at a time");
     }
+
+    #[test]
+    fn the_commands_of_the_readme_are_understood() {
+        let readme = include_str!("../../../README.md");
+        let lines = readme.lines().filter_map(|line| line.strip_prefix("    "));
+        let commands: Vec<&str> = lines
+            .flat_map(|line| line.split('#').next().unwrap_or_default().split("&&"))
+            .filter_map(|command| command.trim().strip_prefix("./zeo "))
+            .filter(|command| !command.starts_with("test"))
+            .collect();
+        assert!(commands.len() > 10, "{commands:?}");
+        for command in commands {
+            let words = command.split_whitespace().take_while(|word| !matches!(*word, "<" | ">" | "|"));
+            if let Err(e) = Cli::try_parse_from(["zeo"].into_iter().chain(words)) {
+                panic!("{command}: {e}");
+            }
+        }
+    }
 }
