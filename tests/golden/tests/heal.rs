@@ -1,4 +1,5 @@
-//! Damaged and half-written mirrors that OpenZFS left, healed by us: afterwards either side alone holds everything.
+//! Damaged and half-written mirrors and raidz that OpenZFS left, healed by us: afterwards either side alone, or a raidz
+//! without as many others as it has parity, holds everything.
 use blockdev::BlockDevice;
 use blockdev_host::MemDisk;
 use golden_tests::open::Opened;
@@ -34,8 +35,14 @@ fn checksum_errors(opened: &Opened) -> Vec<u64> {
 
 /// Reads everything from one device alone and compares it with the lists.
 fn assert_holds_all(pool: &Pool, disk: &Arc<MemDisk>) {
-    let device: Arc<dyn BlockDevice> = Arc::new(disk.snapshot());
-    let opened = Opened::devices(&[device]).unwrap_or_else(|e| panic!("{}: {e}", pool.name));
+    assert_hold_all(pool, std::slice::from_ref(disk));
+}
+
+/// As [`assert_holds_all`], from these devices.
+fn assert_hold_all(pool: &Pool, disks: &[Arc<MemDisk>]) {
+    let devices: Vec<_> =
+        disks.iter().map(|disk| Arc::new(disk.snapshot()) as Arc<dyn BlockDevice>).collect();
+    let opened = Opened::devices(&devices).unwrap_or_else(|e| panic!("{}: {e}", pool.name));
     for dataset in pool.listed().unwrap() {
         let root = opened.mount(&dataset).unwrap().root().unwrap();
         for (kind, list) in [("sha256", List::Sha256), ("meta", List::Meta)] {
@@ -88,13 +95,54 @@ fn a_side_that_was_wiped_between_its_labels_is_rebuilt_by_a_scrub() {
     let pool = Pool::unpack("twoway").unwrap();
     let disks = disks(&pool);
     let opened = Opened::writable(&devices(&disks)).unwrap();
-    let end = disks[0].geometry().capacity - (512 << 10);
-    for at in ((4 << 20)..end).step_by(1 << 20) {
-        let len = (end - at).min(1 << 20) as usize;
-        disks[0].write(at, abd::Abd::zeroed(len)).unwrap();
-    }
+    wipe(&disks[0]);
     let status = scrub(&opened);
     assert_eq!((status.state, status.errors), (ScanState::Finished, 0));
     opened.spa.export().unwrap();
     disks.iter().for_each(|disk| assert_holds_all(&pool, disk));
+}
+
+/// Everything between the labels is gone.
+fn wipe(disk: &MemDisk) {
+    let end = disk.geometry().capacity - (512 << 10);
+    for at in ((4 << 20)..end).step_by(1 << 20) {
+        let len = (end - at).min(1 << 20) as usize;
+        disk.write(at, abd::Abd::zeroed(len)).unwrap();
+    }
+}
+
+#[test]
+fn a_spare_that_stood_in_goes_back() {
+    let pool = Pool::unpack("hotspare").unwrap();
+    let disks = disks(&pool);
+    let opened = Opened::writable(&devices(&disks)).unwrap();
+    assert_eq!(opened.spa.properties().unwrap().read_only_reason, None);
+    let away = opened.spa.vdev_tree().children[0].children[1].children[0].guid;
+    opened.spa.online(away, false).unwrap();
+    let status = wait(&opened);
+    assert_eq!((status.func, status.state, status.errors), (ScanFunc::Resilver, ScanState::Finished, 0));
+    opened.spa.sync().unwrap();
+    let tree = opened.spa.vdev_tree();
+    let kinds: Vec<_> = tree.children[0].children.iter().map(|side| side.kind.as_str()).collect();
+    assert_eq!(kinds, ["disk", "disk"]);
+    assert!(!tree.spares[0].is_in_use);
+    opened.spa.export().unwrap();
+    disks[..2].iter().for_each(|disk| assert_holds_all(&pool, disk));
+}
+
+/// As many devices as there is parity are wiped while the pool is open; then as many others are missing.
+#[test]
+fn wiped_columns_of_raidz_are_rebuilt_by_a_scrub() {
+    for (name, nparity) in [("rz1", 1), ("rz2", 2), ("rz3", 3)] {
+        let pool = Pool::unpack(name).unwrap();
+        let disks = disks(&pool);
+        let opened = Opened::writable(&devices(&disks)).unwrap();
+        assert_eq!(opened.spa.properties().unwrap().read_only_reason, None);
+        disks[..nparity].iter().for_each(|disk| wipe(disk));
+        let status = scrub(&opened);
+        assert_eq!((status.state, status.errors), (ScanState::Finished, 0), "{name}");
+        assert_eq!(scrub(&opened).processed, 0, "{name}");
+        opened.spa.export().unwrap();
+        assert_hold_all(&pool, &disks[..disks.len() - nparity]);
+    }
 }

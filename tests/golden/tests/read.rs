@@ -134,6 +134,25 @@ fn names() {
     read_except("names", &["names/ci", "names/mixed", "names/norm"]);
 }
 
+/// Deduplicated blocks, by tables of either kind.
+#[test]
+fn deduplicated() {
+    read_except("ddtold", &["ddtold/skein", "ddtold/edonr-verify"]);
+    read_except("ddtfast", &["ddtfast/skein", "ddtfast/edonr-verify"]);
+}
+
+/// What is not encrypted beside what is.
+#[test]
+fn enc() {
+    read_except("enc", &[]);
+    let pool = Pool::unpack("enc").expect("unpacks");
+    let opened = Opened::files(&pool.images).expect("imports");
+    for name in ["enc/ccm", "enc/gcm", "enc/gcm192", "enc/gcm/child", "enc/gcm/dedup", "enc/hex"] {
+        let error = opened.mount(name).err();
+        assert!(matches!(error, Some(zpl::Error::Zfs(Error::Encrypted))), "{name}: {error:?}");
+    }
+}
+
 /// Volumes are objects, not file systems.
 #[test]
 fn volumes() {
@@ -147,10 +166,10 @@ fn volumes() {
     }
 }
 
-/// dRAID and removed vdevs.
+/// dRAID, removed vdevs, raidz that was expanded or is being expanded.
 #[test]
 fn unsupported_vdevs() {
-    for name in ["drd", "indirect"] {
+    for name in ["drd", "indirect", "rzexp", "rzexpmid"] {
         let pool = Pool::unpack(name).expect("unpacks");
         let error = Opened::files(&pool.images).err().unwrap_or_else(|| panic!("{name} was to be refused"));
         assert!(matches!(error, Error::Unsupported | Error::UnsupportedFeature), "{name}: {error}");

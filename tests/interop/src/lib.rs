@@ -88,13 +88,36 @@ impl Judged {
 /// # Panics
 /// With the guest's output, when the script fails.
 pub fn in_linux(script: &str, images: &[&Path]) {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let file = folder.path().join("script.sh");
-    fs::write(&file, script).expect("the script is written");
-    let mut command = oracle("oracle-vm");
-    command.args(["run", "--timeout", "600"]).arg(&file).args(images);
-    let (is_ok, text) = outcome(command.output().expect("the oracle runs"));
-    assert!(is_ok, "{script}:\n{text}");
+    Linux { share: None, timeout: 600 }.run(script, images);
+}
+
+/// A Linux guest with OpenZFS's kernel module.
+#[derive(Clone, Copy, Debug)]
+pub struct Linux<'a> {
+    /// A folder that the guest sees as `/share`. Then disks hang on a SCSI controller: there is room for a hundred.
+    pub share: Option<&'a Path>,
+    /// Seconds after which it is stopped.
+    pub timeout: u32,
+}
+
+impl Linux<'_> {
+    /// Runs a shell script as root; the images are `/dev/oracle/d0` and on.
+    ///
+    /// # Panics
+    /// With the guest's output, when the script fails.
+    pub fn run(&self, script: &str, images: &[&Path]) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("script.sh");
+        fs::write(&file, script).expect("the script is written");
+        let mut command = oracle("oracle-vm");
+        command.args(["run", "--timeout", &self.timeout.to_string()]);
+        if let Some(share) = self.share {
+            command.args(["--bus", "scsi", "--share"]).arg(share);
+        }
+        command.arg(&file).args(images);
+        let (is_ok, text) = outcome(command.output().expect("the oracle runs"));
+        assert!(is_ok, "{script}:\n{text}");
+    }
 }
 
 fn oracle(program: &str) -> Command {

@@ -176,6 +176,11 @@ fn bad_block_pointers_are_refused() {
     assert_eq!(case(&|w| w[6] = 1 << 39 | 3 << 40), Err(OndiskError::BadEmbedded));
     assert_eq!(case(&|w| w[1] = 1 << 54), Err(OndiskError::BadOffset));
     assert_eq!(BlkPtr::from_bytes(&[0; BLKPTR_SIZE - 1]), Err(OndiskError::Truncated));
+    // An encrypted block keeps its salt where others have a third address.
+    let crypt = 1 << 61 | u64::from(DmuType::INTENT_LOG.id()) << 48;
+    let with_salt = |prop: u64| case(&|w| (w[4], w[5], w[6]) = (u64::MAX, u64::MAX >> 1, prop));
+    assert_eq!(with_salt(crypt), Ok(()));
+    assert_eq!(with_salt(crypt & !(1 << 61)), Err(OndiskError::BadOffset));
 }
 
 #[test]
