@@ -5,14 +5,14 @@ use super::{Error, LogSource, Lwb, LwbState, MAX_BLOCK, Result, SIZES, SyncMode,
 use crate::bugs::{self, Bug};
 use crate::txg::TxgHold;
 use crate::vdev::Leaf;
-use abd::AbdMut;
+use abd::{Abd, AbdMut};
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 use ondisk::zil::{CHAIN_SIZE, RawChain, ZILOG2_CHECKSUM_UNIT};
 use ondisk::{BlkPtr, Digest, Txg};
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::FromBytes;
 
 /// More than this in one commit's log blocks is written with its group instead.
 pub(super) const BATCH_MAX: usize = 4 << 20;
@@ -23,11 +23,35 @@ const CATCH_UP_MAX: usize = 8;
 /// A leader waits for company for this share of what the device takes.
 const GATHER_SHARE: u32 = 2;
 
+/// Largest buffer that is kept from one commit to the next.
+const SPARE_MAX: usize = 64 << 10;
+
 /// Blocks on their way, and where.
 struct Issued {
     txg: Txg,
-    writes: Vec<(BlkPtr, abd::Abd)>,
+    writes: Vec<(BlkPtr, Abd)>,
     nr: usize,
+    /// What the first block was packed and sealed in.
+    spare: (Vec<u8>, Option<Abd>),
+}
+
+/// Memory of the last commit's first block, for the next one's: new memory costs more than what is written into it.
+#[derive(Debug, Default)]
+pub(super) struct Spare {
+    packed: Vec<u8>,
+    sealed: Option<AbdMut>,
+}
+
+impl Spare {
+    /// Takes what nobody else has by now.
+    fn keep(&mut self, (mut packed, sealed): (Vec<u8>, Option<Abd>)) {
+        if packed.capacity() <= SPARE_MAX {
+            packed.clear();
+            self.packed = packed;
+        }
+        let sealed = sealed.and_then(|buffer| buffer.try_into_mut().ok());
+        self.sealed = sealed.filter(|buffer| buffer.len() <= SPARE_MAX);
+    }
 }
 
 impl Zil {
@@ -171,6 +195,7 @@ impl Zil {
         self.chain.lock().seq = seq;
         let Some(issued) = self.issue(blocks) else { return false };
         let result = self.write_blocks(issued.writes, &leaves);
+        self.spare.lock().keep(issued.spare);
         self.note_landed(issued.txg, issued.nr, result.is_ok());
         result.is_ok() && !self.txgs.is_suspended()
     }
@@ -179,7 +204,7 @@ impl Zil {
     /// replayed as a whole or not at all: its records may have data in them that only its later records account for.
     ///
     /// `leaves` have what large writes wrote: durable with the records, or before (see [`super::large`]).
-    fn write_blocks(&self, mut writes: Vec<(BlkPtr, abd::Abd)>, leaves: &[Arc<Leaf>]) -> Result<()> {
+    fn write_blocks(&self, mut writes: Vec<(BlkPtr, Abd)>, leaves: &[Arc<Leaf>]) -> Result<()> {
         if writes.len() == 1 {
             return self.storage.write_log(writes, leaves);
         }
@@ -199,7 +224,8 @@ impl Zil {
         leaves: &mut Vec<Arc<Leaf>>,
     ) -> Option<(Vec<PackedBlock>, u64)> {
         let rule = self.large_rule(pack::estimate(batch));
-        let mut packer = Packer::new(source, first_size, seq);
+        let memory = core::mem::take(&mut self.spare.lock().packed);
+        let mut packer = Packer::new(source, (memory, first_size), seq);
         let mut bytes = 0;
         let mut add = |batch: &[Itx]| {
             let placed = self.place_large(batch, rule, source, leaves)?;
@@ -257,12 +283,16 @@ impl Zil {
         self.in_flight[txg.slot()].fetch_add(1, Ordering::SeqCst);
         self.is_dirty[txg.slot()].store(true, Ordering::Release);
         drop(hold);
-        let mut bytes = 0;
+        let mut used = (Vec::new(), None);
         let sealed: Result<Vec<_>> = writes
             .into_iter()
             .map(|(bp, block, next)| {
-                let data = seal(block.bytes, &bp, &next)?;
-                bytes += data.len() as u64;
+                let spare = self.spare.lock().sealed.take();
+                let (buffer, len) = seal(&block.bytes, &bp, &next, spare)?;
+                let data = buffer.slice(0..len);
+                if used.1.is_none() {
+                    used = (block.bytes, Some(buffer));
+                }
                 Ok((bp, data))
             })
             .collect();
@@ -270,9 +300,10 @@ impl Zil {
             self.note_landed(txg, nr, false);
             return None;
         };
+        let bytes = writes.iter().map(|(_, data)| data.len() as u64).sum();
         self.counters.blocks.fetch_add(nr as u64, Ordering::Relaxed);
         self.counters.bytes.fetch_add(bytes, Ordering::Relaxed);
-        Some(Issued { txg, writes, nr })
+        Some(Issued { txg, writes, nr, spare: used })
     }
 
     /// The blocks after each of `blocks`, in the held group: the next of the batch, and the one for the next commit.
@@ -338,14 +369,20 @@ fn next_digest(digest: Digest) -> Digest {
     Digest([a, b, objset, number.wrapping_add(1)])
 }
 
-/// A block's bytes with its head, filled up to the unit of its checksum.
-fn seal(mut bytes: Vec<u8>, bp: &BlkPtr, next: &BlkPtr) -> Result<abd::Abd> {
-    let used = bytes.len();
+/// A block's bytes with its head, filled up to the unit of its checksum: that many bytes at the beginning of a buffer,
+/// `spare` if it is large enough.
+fn seal(records: &[u8], bp: &BlkPtr, next: &BlkPtr, spare: Option<AbdMut>) -> Result<(Abd, usize)> {
+    let used = records.len();
     let len = used.next_multiple_of(ZILOG2_CHECKSUM_UNIT).min(bp.psize() as usize);
-    bytes.resize(len, 0);
-    let (head, _) = RawChain::mut_from_prefix(&mut bytes).map_err(|_| Error::Invalid)?;
+    let spare = spare.filter(|buffer| buffer.len() >= len);
+    let mut buffer = spare.unwrap_or_else(|| AbdMut::zeroed(len));
+    let bytes = buffer.as_mut_slice().and_then(|b| b.get_mut(..len)).ok_or(Error::Invalid)?;
+    let (head, rest) = bytes.split_at_mut_checked(used).ok_or(Error::Invalid)?;
+    head.copy_from_slice(records);
+    rest.fill(0);
+    let (head, _) = RawChain::mut_from_prefix(bytes).map_err(|_| Error::Invalid)?;
     head.next = next.to_raw();
     head.used = (used as u64).into();
-    codec::embedded::seal_log(&mut bytes, &bp.digest()).map_err(|_| Error::Invalid)?;
-    Ok(AbdMut::copy_from(bytes.as_bytes()).freeze())
+    codec::embedded::seal_log(bytes, &bp.digest()).map_err(|_| Error::Invalid)?;
+    Ok((buffer.freeze(), len))
 }

@@ -59,6 +59,8 @@
 pub(crate) mod chain;
 pub(crate) mod claim;
 mod commit;
+#[cfg(test)]
+mod foreign_tests;
 mod itx;
 mod large;
 mod pack;
@@ -245,6 +247,7 @@ pub struct Zil {
     /// The newest record replayed, by group.
     replayed: [AtomicU64; TXG_SLOTS],
     source: SpinLock<Option<Weak<dyn LogSource>>>,
+    spare: SpinLock<commit::Spare>,
     /// The property `logbias` says `throughput`.
     is_for_throughput: AtomicBool,
     /// Blocks of large writes that no sync uses.
@@ -284,6 +287,7 @@ impl Zil {
             replaying: AtomicU64::new(0),
             replayed: [const { AtomicU64::new(0) }; TXG_SLOTS],
             source: SpinLock::new(None),
+            spare: SpinLock::default(),
             is_for_throughput: AtomicBool::new(false),
             unused: Arc::default(),
             counters: Counters::default(),

@@ -17,8 +17,9 @@ use ondisk::Txg;
 use ondisk::zil::{CHAIN_SIZE, ZILOG2_CHECKSUM_UNIT};
 use ondisk::zil_record::{Record, WRITE_SIZE, WriteData, stamp};
 
-/// Smallest block that is allocated: the usual small fsync with its head does not fit into the format's 4 KiB.
-pub(super) const MIN_BLOCK: usize = 8 << 10;
+/// Smallest block that is allocated: a small file with its name, made and written at once, is to fit into one, whatever
+/// was logged before it. Only what is used of a block is written.
+pub(super) const MIN_BLOCK: usize = 12 << 10;
 /// Pieces of files whose blocks do not fit into a log block.
 const PIECE: u64 = 64 << 10;
 /// Bytes of a record that carries no data, on average: only a guess of sizes.
@@ -65,10 +66,14 @@ pub(super) fn block_size_for(bytes: usize) -> usize {
 }
 
 impl<'a> Packer<'a> {
-    /// Begins with a block of `first_size` bytes; the numbers of records go on after `seq`.
-    pub(super) fn new(source: Option<&'a dyn LogSource>, first_size: usize, seq: u64) -> Self {
+    /// Begins with a block of `first_size` bytes, packed in `memory`; the numbers of records go on after `seq`.
+    pub(super) fn new(
+        source: Option<&'a dyn LogSource>,
+        (memory, first_size): (Vec<u8>, usize),
+        seq: u64,
+    ) -> Self {
         let mut packer = Self { source, blocks: Vec::new(), left: 0, seq };
-        packer.open(first_size);
+        packer.open(memory, first_size);
         packer
     }
 }
@@ -101,8 +106,9 @@ impl Packer<'_> {
         (self.blocks, self.seq)
     }
 
-    fn open(&mut self, size: usize) {
-        let mut bytes = Vec::with_capacity(size);
+    fn open(&mut self, mut bytes: Vec<u8>, size: usize) {
+        bytes.clear();
+        bytes.reserve(size);
         bytes.resize(CHAIN_SIZE, 0);
         self.blocks.push(PackedBlock { size, bytes, max_txg: Txg::ZERO });
     }
@@ -122,7 +128,7 @@ impl Packer<'_> {
         if len > MAX_BLOCK - CHAIN_SIZE {
             return Err(Error::TooLarge);
         }
-        self.open(block_size_for(len.saturating_add(self.left)));
+        self.open(Vec::new(), block_size_for(len.saturating_add(self.left)));
         Ok(())
     }
 
@@ -254,7 +260,7 @@ mod tests {
         first_size: usize,
         seq: u64,
     ) -> Result<(Vec<PackedBlock>, u64)> {
-        let mut packer = Packer::new(source, first_size, seq);
+        let mut packer = Packer::new(source, (Vec::new(), first_size), seq);
         packer.add(batch)?;
         Ok(packer.finish())
     }

@@ -11,6 +11,7 @@ use crate::attrs::{Attrs, Changed, flags, time_bytes};
 use crate::error::IntoVfs;
 use crate::fs::ZplFs;
 use crate::quota::Account;
+use crate::replay::Placed;
 use crate::znode::{Znode, rdev_of};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -109,14 +110,14 @@ impl Znode {
         self.create_placed(name, node, perm, cred, None)
     }
 
-    /// As [`Self::create_entry`], of an object whose number and times are given by a log record.
+    /// As [`Self::create_entry`], of an object whose number and times are given by a log record, and perhaps more.
     pub(crate) fn create_placed(
         &self,
         name: &[u8],
         node: NewNode<'_>,
         perm: u32,
         cred: Cred,
-        place: Option<&NewObjectRecord>,
+        place: Option<&Placed<'_>>,
     ) -> Result<Arc<Self>> {
         check_name(name)?;
         if let NewNode::Symlink(target) = node
@@ -136,11 +137,12 @@ impl Znode {
         }
         self.fs.check_quota(|| self.owners_below(cred), true)?;
         let tx = self.fs.begin(TxSpace::names(2, 1))?;
-        let znode = self.fs.new_znode(&tx, node, perm, cred, Some(self), place)?;
-        if let Err(e) = entries.insert_u64(&tx, name, entry_of(&znode)) {
+        let znode = self.fs.new_znode(&tx, node, perm, cred, Some(self), place.map(|p| p.new))?;
+        let filled = place.map_or(Ok(()), |place| znode.fill_placed(&tx, place));
+        if let Err(e) = filled.and_then(|()| entries.insert_u64(&tx, name, entry_of(&znode)).vfs()) {
             // The object would be lost otherwise: nothing refers to it.
             self.fs.bury(&tx, &znode, false)?;
-            return Err(crate::error::to_vfs(e));
+            return Err(e);
         }
         self.change_entries(&tx, 1, i64::from(znode.is_dir()))?;
         self.fs.log_create(&tx, self.id(), name, &znode, node);

@@ -6,12 +6,13 @@
 //!
 //! Invariant: bytes between the end of the file and the end of its last block are zero, so extending a file never
 //! shows what was cut off.
-use crate::attrs::{Changed, flags};
+use crate::attrs::{Attrs, Changed, flags};
 use crate::error::{IntoVfs, to_vfs};
 use crate::quota::Account;
 use crate::znode::{Znode, valid_time};
 use abd::{PAGE_SIZE, PageRef};
 use core::ops::Range;
+use ondisk::zil_record::AttrBlock;
 use vfs::{
     Error, FallocateMode, FileType, OFFSET_MAX, RangeGuard, ReadSink, Result, SeekWhat, SetAttr, SetTime,
     SliceSource, TimeSpec, WriteSource,
@@ -191,6 +192,11 @@ impl Znode {
 
     /// Changes attributes, the size among them, in one transaction.
     pub(crate) fn set_attributes(&self, set: &SetAttr) -> Result<()> {
+        self.set_attributes_and(set, None)
+    }
+
+    /// As [`Self::set_attributes`], with the optional attributes of a log record in the same transaction.
+    pub(crate) fn set_attributes_and(&self, set: &SetAttr, optional: Option<&AttrBlock>) -> Result<()> {
         self.fs.check_writable()?;
         self.fs.settle();
         let times = [set.atime, set.mtime].into_iter().flatten().filter_map(|t| match t {
@@ -224,45 +230,10 @@ impl Znode {
             self.set_acl(&tx, perm)?;
         }
         let now = self.fs.now();
-        self.change(&tx, |a| {
-            let mut changed = Changed::CTIME;
-            if let Some(perm) = set.perm {
-                a.mode = u64::from(self.kind.mode_bits() | perm & 0o7777);
-                a.flags |= flags::ACL_TRIVIAL;
-                a.flags &= !flags::NO_EXECS_DENIED;
-                if perm & 0o111 == 0o111 {
-                    a.flags |= flags::NO_EXECS_DENIED;
-                }
-                changed |= Changed::MODE | Changed::FLAGS;
-            }
-            if let Some(uid) = set.uid {
-                a.uid = u64::from(uid);
-                changed |= Changed::UID;
-            }
-            if let Some(gid) = set.gid {
-                a.gid = u64::from(gid);
-                changed |= Changed::GID;
-            }
-            if let Some(size) = set.size {
-                (a.size, a.mtime) = (size, now);
-                changed |= Changed::SIZE | Changed::MTIME;
-            }
-            if let Some(t) = set.atime {
-                a.atime = resolve(t, now);
-                changed |= Changed::ATIME;
-            }
-            if let Some(t) = set.mtime {
-                a.mtime = resolve(t, now);
-                changed |= Changed::MTIME;
-            }
-            if let Some(t) = set.btime {
-                a.crtime = t;
-                changed |= Changed::CRTIME;
-            }
-            a.ctime = set.ctime.unwrap_or(now);
-            changed
-        })
-        .vfs()?;
+        self.change(&tx, |a| set_named(a, set, self.kind, now)).vfs()?;
+        if let Some(optional) = optional {
+            self.set_optional(&tx, optional)?;
+        }
         let now_has = self.attrs.lock().clone();
         self.log_setattr(&tx, set, &now_has);
         Ok(())
@@ -409,4 +380,44 @@ fn resolve(time: SetTime, now: TimeSpec) -> TimeSpec {
         SetTime::Now => now,
         SetTime::To(t) => t,
     }
+}
+
+/// Gives attributes the values that `set` names.
+fn set_named(a: &mut Attrs, set: &SetAttr, kind: FileType, now: TimeSpec) -> Changed {
+    let mut changed = Changed::CTIME;
+    if let Some(perm) = set.perm {
+        a.mode = u64::from(kind.mode_bits() | perm & 0o7777);
+        a.flags |= flags::ACL_TRIVIAL;
+        a.flags &= !flags::NO_EXECS_DENIED;
+        if perm & 0o111 == 0o111 {
+            a.flags |= flags::NO_EXECS_DENIED;
+        }
+        changed |= Changed::MODE | Changed::FLAGS;
+    }
+    if let Some(uid) = set.uid {
+        a.uid = u64::from(uid);
+        changed |= Changed::UID;
+    }
+    if let Some(gid) = set.gid {
+        a.gid = u64::from(gid);
+        changed |= Changed::GID;
+    }
+    if let Some(size) = set.size {
+        (a.size, a.mtime) = (size, now);
+        changed |= Changed::SIZE | Changed::MTIME;
+    }
+    if let Some(t) = set.atime {
+        a.atime = resolve(t, now);
+        changed |= Changed::ATIME;
+    }
+    if let Some(t) = set.mtime {
+        a.mtime = resolve(t, now);
+        changed |= Changed::MTIME;
+    }
+    if let Some(t) = set.btime {
+        a.crtime = t;
+        changed |= Changed::CRTIME;
+    }
+    a.ctime = set.ctime.unwrap_or(now);
+    changed
 }

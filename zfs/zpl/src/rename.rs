@@ -5,6 +5,7 @@ use crate::error::IntoVfs;
 use crate::znode::Znode;
 use alloc::sync::Arc;
 use ondisk::ObjectId;
+use ondisk::zil_record::NewObjectRecord;
 use vfs::{Error, RenameMode, Result};
 use zfs::dmu::{DmuTx, TxSpace};
 
@@ -18,6 +19,8 @@ struct Rename<'a> {
     to: &'a [u8],
     source: &'a Arc<Znode>,
     target: Option<&'a Arc<Znode>>,
+    /// What takes the old name, where a log record says so.
+    whiteout: Option<&'a NewObjectRecord>,
 }
 
 impl Znode {
@@ -27,6 +30,18 @@ impl Znode {
         to_dir: &Arc<Self>,
         to: &[u8],
         mode: RenameMode,
+    ) -> Result<()> {
+        self.rename_leaving(from, to_dir, to, mode, None)
+    }
+
+    /// As [`Self::rename_entry`]; the old name becomes that of a new file, in the same transaction.
+    pub(crate) fn rename_leaving(
+        &self,
+        from: &[u8],
+        to_dir: &Arc<Self>,
+        to: &[u8],
+        mode: RenameMode,
+        whiteout: Option<&NewObjectRecord>,
     ) -> Result<()> {
         check_name(from)?;
         check_name(to)?;
@@ -55,8 +70,8 @@ impl Znode {
             {
                 continue;
             }
-            let rename =
-                Rename { from_dir: &from_dir, from, to_dir, to, source: &source, target: target.as_ref() };
+            let (source, target) = (&source, target.as_ref());
+            let rename = Rename { from_dir: &from_dir, from, to_dir, to, source, target, whiteout };
             return rename.run(mode);
         }
     }
@@ -115,22 +130,27 @@ impl Rename<'_> {
     }
 
     fn replace(self) -> Result<()> {
-        let Self { from_dir, from, to_dir, to, source, target } = self;
-        let tx = from_dir.fs.begin(TxSpace::names(4, 3))?;
+        let Self { from_dir, from, to_dir, to, source, target, whiteout } = self;
+        let tx = from_dir.fs.begin(TxSpace::names(5, 4))?;
+        let left = whiteout.map(|new| from_dir.new_placed(&tx, new)).transpose()?;
         match target {
             Some(_) => to_dir.entries()?.update_u64(&tx, to, entry_of(source)).vfs()?,
             None => to_dir.entries()?.insert_u64(&tx, to, entry_of(source)).vfs()?,
         }
-        from_dir.entries()?.remove(&tx, from).vfs()?;
+        match &left {
+            Some(left) => from_dir.entries()?.update_u64(&tx, from, entry_of(left)).vfs()?,
+            None => from_dir.entries()?.remove(&tx, from).vfs()?,
+        }
+        let nr_left = i64::from(left.is_some());
         let moved_dir = i64::from(source.is_dir());
         let (entries, subdirs) = match target {
             Some(target) => (0, moved_dir - i64::from(target.is_dir())),
             None => (1, moved_dir),
         };
         if from_dir.id() == to_dir.id() {
-            from_dir.change_entries(&tx, entries - 1, subdirs - moved_dir)?;
+            from_dir.change_entries(&tx, entries + nr_left - 1, subdirs - moved_dir)?;
         } else {
-            from_dir.change_entries(&tx, -1, -moved_dir)?;
+            from_dir.change_entries(&tx, nr_left - 1, -moved_dir)?;
             to_dir.change_entries(&tx, entries, subdirs)?;
         }
         moved(&tx, source, to_dir)?;
@@ -146,7 +166,7 @@ impl Rename<'_> {
     }
 
     fn exchange(self) -> Result<()> {
-        let Self { from_dir, from, to_dir, to, source, target } = self;
+        let Self { from_dir, from, to_dir, to, source, target, .. } = self;
         let target = target.ok_or(Error::NotFound)?;
         let tx = from_dir.fs.begin(TxSpace::names(4, 2))?;
         from_dir.entries()?.update_u64(&tx, from, entry_of(target)).vfs()?;

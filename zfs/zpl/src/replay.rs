@@ -1,5 +1,6 @@
-//! Applying intent log records to a dataset that no one uses yet: through the same operations that made them, in
-//! transactions that note the record as replayed.
+//! Applying intent log records to a dataset that no one uses yet: through the same operations that made them, each in the
+//! one transaction that notes the record as replayed. (Of a record in two, a crash in between would keep the first
+//! for good: it is not replayed again.)
 //!
 //! New objects get the numbers, generations and times of the record: later records, and the world outside, know the
 //! objects by them.
@@ -17,7 +18,7 @@ use vfs::{
     Cred, DeviceId, Error, FallocateMode, FileType, NewNode, RenameMode, Result, SetAttr, SetTime,
     SliceSource, TimeSpec, XattrMode,
 };
-use zfs::dmu::TxSpace;
+use zfs::dmu::{DmuTx, TxSpace};
 use zfs::sa::Attr;
 use zfs::zil::LoggedBlock;
 
@@ -36,6 +37,13 @@ const OPTIONAL_FLAGS: [(u64, u64); 12] = [
     (0x800, 1 << 42),
     (0x2_0000, flags::PROJECT_INHERIT),
 ];
+
+/// What a record says of an object it makes.
+pub(crate) struct Placed<'a> {
+    pub(crate) new: &'a NewObjectRecord,
+    attrs: Option<&'a AttrBlock>,
+    acl: Option<&'a AclBlock<'a>>,
+}
 
 fn time(words: [u64; 2]) -> TimeSpec {
     let nanos = u32::try_from(words[1]).unwrap_or(0).min(999_999_999);
@@ -117,9 +125,7 @@ impl ZplFs {
                     mtime: has(mask::MTIME).then(|| SetTime::To(time(mtime))),
                     ..SetAttr::default()
                 };
-                let znode = self.of(object)?;
-                znode.set_attributes(&set)?;
-                attrs.map_or(Ok(()), |attrs| znode.set_optional(&attrs))
+                self.of(object)?.set_attributes_and(&set, attrs.as_ref())
             }
             Record::Acl { object, acl } => self.of(object)?.replay_acl(&acl),
             Record::SetSaXattr { object, name, value: Some(value) } => {
@@ -156,23 +162,14 @@ impl ZplFs {
             Err(Error::NotFound) => {}
             Err(e) => return Err(e),
         }
-        let device = DeviceId { major: (new.rdev >> 20) as u32, minor: new.rdev as u32 & 0xf_ffff };
-        let node = match (kind, FileType::from_mode(new.mode as u32)) {
-            (RecordKind::Mkdir, _) => NewNode::Directory,
-            (RecordKind::Symlink, _) => NewNode::Symlink(target),
-            (_, Some(FileType::Regular)) => NewNode::Regular,
-            (_, Some(FileType::Fifo)) => NewNode::Fifo,
-            (_, Some(FileType::Socket)) => NewNode::Socket,
-            (_, Some(FileType::CharDevice)) => NewNode::CharDevice(device),
-            (_, Some(FileType::BlockDevice)) => NewNode::BlockDevice(device),
-            _ => return Err(Error::Io),
+        let node = match kind {
+            RecordKind::Mkdir => NewNode::Directory,
+            RecordKind::Symlink => NewNode::Symlink(target),
+            _ => node_of(new)?,
         };
         let cred = Cred { uid: id(new.uid), gid: id(new.gid) };
-        let made = dir.create_placed(name, node, new.mode as u32 & 0o7777, cred, Some(new))?;
-        if let Some(attrs) = attrs {
-            made.set_optional(&attrs)?;
-        }
-        acl.map_or(Ok(()), |acl| made.replay_acl(&acl))
+        let placed = Placed { new, attrs: attrs.as_ref(), acl: acl.as_ref() };
+        dir.create_placed(name, node, new.mode as u32 & 0o7777, cred, Some(&placed)).map(drop)
     }
 
     /// The hidden directory of a file's extended attributes, whose entries follow as ordinary records.
@@ -208,11 +205,27 @@ impl ZplFs {
         (to_dir, to): (u64, &[u8]),
     ) -> Result<()> {
         let (from_dir, to_dir) = (self.of(from_dir)?, self.of(to_dir)?);
-        let mode = if kind == RenameKind::Exchange { RenameMode::Exchange } else { RenameMode::Replace };
-        from_dir.rename_entry(from, &to_dir, to, mode)?;
-        let RenameKind::Whiteout(new) = kind else { return Ok(()) };
-        self.replay_create(RecordKind::Create, from_dir.id(), &new, (None, None), from, &[])
+        match &kind {
+            RenameKind::Replace => from_dir.rename_entry(from, &to_dir, to, RenameMode::Replace),
+            RenameKind::Exchange => from_dir.rename_entry(from, &to_dir, to, RenameMode::Exchange),
+            RenameKind::Whiteout(new) => {
+                from_dir.rename_leaving(from, &to_dir, to, RenameMode::Replace, Some(new))
+            }
+        }
     }
+}
+
+/// The kind of file that a record without a kind of its own makes.
+fn node_of(new: &NewObjectRecord) -> Result<NewNode<'static>> {
+    let device = DeviceId { major: (new.rdev >> 20) as u32, minor: new.rdev as u32 & 0xf_ffff };
+    Ok(match FileType::from_mode(new.mode as u32) {
+        Some(FileType::Regular) => NewNode::Regular,
+        Some(FileType::Fifo) => NewNode::Fifo,
+        Some(FileType::Socket) => NewNode::Socket,
+        Some(FileType::CharDevice) => NewNode::CharDevice(device),
+        Some(FileType::BlockDevice) => NewNode::BlockDevice(device),
+        _ => return Err(Error::Io),
+    })
 }
 
 impl Znode {
@@ -234,9 +247,22 @@ impl Znode {
         if n == data.len() { Ok(()) } else { Err(Error::Io) }
     }
 
-    fn set_optional(&self, attrs: &AttrBlock) -> Result<()> {
-        let tx = self.fs.begin(TxSpace::names(1, 0))?;
-        self.change(&tx, |a| {
+    /// Makes an object of this directory, without a name yet.
+    pub(crate) fn new_placed(&self, tx: &DmuTx, new: &NewObjectRecord) -> Result<Arc<Self>> {
+        let cred = Cred { uid: id(new.uid), gid: id(new.gid) };
+        self.fs.new_znode(tx, node_of(new)?, new.mode as u32 & 0o7777, cred, Some(self), Some(new))
+    }
+
+    /// What a record says of its new object beyond what every object has.
+    pub(crate) fn fill_placed(&self, tx: &DmuTx, placed: &Placed<'_>) -> Result<()> {
+        if let Some(attrs) = placed.attrs {
+            self.set_optional(tx, attrs)?;
+        }
+        placed.acl.map_or(Ok(()), |acl| self.set_logged_acl(tx, acl))
+    }
+
+    pub(crate) fn set_optional(&self, tx: &DmuTx, attrs: &AttrBlock) -> Result<()> {
+        self.change(tx, |a| {
             let mut changed = Changed::FLAGS;
             for (bit, flag) in OPTIONAL_FLAGS {
                 if u64::from(attrs.requested) & bit != 0 {
@@ -249,14 +275,19 @@ impl Znode {
             }
             changed
         })
-        .vfs()?;
+        .vfs()
+    }
+
+    fn replay_acl(&self, acl: &AclBlock<'_>) -> Result<()> {
+        let tx = self.fs.begin(TxSpace::names(1, 0))?;
+        self.set_logged_acl(&tx, acl)?;
         self.log_unsaid(&tx);
         Ok(())
     }
 
     /// Stores an ACL in the form files have it: entries of named users are longer than those of owner, group and
     /// everyone.
-    fn replay_acl(&self, acl: &AclBlock<'_>) -> Result<()> {
+    fn set_logged_acl(&self, tx: &DmuTx, acl: &AclBlock<'_>) -> Result<()> {
         const OWNER_GROUP_EVERYONE: u16 = 0x1000 | 0x2000 | 0x4000;
         let mut bytes = Vec::new();
         let mut count = 0u64;
@@ -271,20 +302,20 @@ impl Znode {
             }
             count += 1;
         }
-        let tx = self.fs.begin(TxSpace::names(1, 0))?;
         {
             let mut attrs = self.attrs.lock();
             let count = count.to_le_bytes();
             let changes = [(Attr::DaclCount, Some(&count[..])), (Attr::DaclAces, Some(&bytes[..]))];
-            self.fs.sa.set(&tx, &self.dnode, &changes).vfs()?;
+            self.fs.sa.set(tx, &self.dnode, &changes).vfs()?;
             attrs.find_places(&self.fs.sa, &self.dnode).vfs()?;
         }
-        self.change(&tx, |a| {
+        self.change(tx, |a| {
             a.flags &= !flags::ACL_TRIVIAL;
             Changed::FLAGS
         })
-        .vfs()?;
-        self.log_unsaid(&tx);
-        Ok(())
+        .vfs()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -111,6 +111,7 @@ pub fn pwritev2(c: &mut Call<'_>) -> SysResult {
     if flags & k::RWF_APPEND != 0 {
         let file = c.task.file(c.fd())?;
         let buffers = user::read_iovec(c.a1(), c.a2())?;
+        seekable(&file)?.check_open_for(OpenFlags::WRITE)?;
         let (at, n) = seekable(&file)?.vnode().append(&mut UserSource::new(&buffers))?;
         return sync_range(seekable(&file)?, at, n, flags);
     }
@@ -202,6 +203,7 @@ pub fn sync_file_range(c: &mut Call<'_>) -> SysResult {
     }
     if flags & k::SYNC_FILE_RANGE_WAIT_AFTER != 0 {
         let end = if len == 0 { u64::MAX } else { at.saturating_add(len) };
+        vnode::settle_mappings(file, at..end)?;
         file.vnode().fsync(at..end, Fsync::Data)?;
     }
     Ok(0)

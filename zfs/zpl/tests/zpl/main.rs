@@ -3,6 +3,7 @@ mod basic;
 mod clones;
 mod generic;
 mod log;
+mod log_counted;
 mod log_device;
 mod log_large;
 mod log_lost;

@@ -2,8 +2,11 @@
 //!
 //! Three loads: one thread appends 4 KiB and syncs; one thread makes a file, writes 10 KiB and syncs; sixteen threads
 //! append and sync, each its own file. Beside the time of each stands that of the device alone: one write, of the
-//! average length of the load's writes, and one flush, polled for. A disk that makes single writes durable (`--fua`) gets
-//! no flush, nor does the yardstick.
+//! average length of the load's writes, and one flush, polled for. The two are measured in turns of a few operations, so
+//! that both see the same machine. A disk that makes single writes durable (`--fua`) gets no flush, nor does the
+//! yardstick.
+//!
+//! Sixteen threads find a commit under way and wait for it before their own: their time is that of the device and a part.
 use super::median;
 use crate::report::{Mode, print_json};
 use anyhow::{Context, Result, anyhow};
@@ -23,6 +26,8 @@ const LATENCY: Duration = Duration::from_micros(100);
 const CAPACITY: u64 = 2 << 30;
 const WARM_UP: usize = 50;
 const OPERATIONS: usize = 1000;
+/// Operations of the load before it is the yardstick's turn, and operations of that.
+const TURN: usize = 25;
 const THREADS: usize = 16;
 
 /// One load's figures.
@@ -91,31 +96,47 @@ impl Complete for Flag {
     }
 }
 
-/// One write of that length and one flush, or one write that is durable at once, waited for by polling alone.
-fn device_latency(length: u64, has_fua: bool) -> Result<f64> {
-    let disk = disk(has_fua);
-    let flag = Arc::new(Flag(AtomicU64::new(0)));
-    let (mut times, mut nr) = (Vec::new(), 0);
-    let mut finish = |op: Op| -> Result<()> {
-        nr += 1;
-        let request = Request { op, done: Completion::new(flag.clone(), 0) };
-        disk.submit(0, request).map_err(|_| anyhow!("the disk's queue is full"))?;
-        while flag.0.load(Ordering::Acquire) < nr {
-            disk.poll(0);
+/// The device alone: a disk of the same kind, that nobody else uses.
+struct Yardstick {
+    disk: Arc<SimDisk>,
+    flag: Arc<Flag>,
+    nr: u64,
+    has_fua: bool,
+    times: Vec<f64>,
+}
+
+impl Yardstick {
+    fn new(has_fua: bool) -> Self {
+        let flag = Arc::new(Flag(AtomicU64::new(0)));
+        Self { disk: disk(has_fua), flag, nr: 0, has_fua, times: Vec::new() }
+    }
+
+    /// A turn of writes of that length, each with a flush unless it is durable at once.
+    fn measure(&mut self, length: u64) -> Result<()> {
+        for _ in 0..TURN {
+            let start = Instant::now();
+            let data = abd::Abd::zeroed(length as usize);
+            let offset = self.nr * length % (CAPACITY / 2);
+            self.finish(Op::Write { offset, data, is_fua: self.has_fua })?;
+            if !self.has_fua {
+                self.finish(Op::Flush)?;
+            }
+            self.times.push(start.elapsed().as_secs_f64() * 1e6);
+        }
+        Ok(())
+    }
+
+    /// One request, waited for by polling alone.
+    fn finish(&mut self, op: Op) -> Result<()> {
+        self.nr += 1;
+        let request = Request { op, done: Completion::new(self.flag.clone(), 0) };
+        self.disk.submit(0, request).map_err(|_| anyhow!("the disk's queue is full"))?;
+        while self.flag.0.load(Ordering::Acquire) < self.nr {
+            self.disk.poll(0);
             std::hint::spin_loop();
         }
         Ok(())
-    };
-    for i in 0..OPERATIONS as u64 {
-        let start = Instant::now();
-        let data = abd::Abd::zeroed(length as usize);
-        finish(Op::Write { offset: i * length, data, is_fua: has_fua })?;
-        if !has_fua {
-            finish(Op::Flush)?;
-        }
-        times.push(start.elapsed().as_secs_f64() * 1e6);
     }
-    Ok(median(times))
 }
 
 impl Bench {
@@ -141,39 +162,31 @@ impl Bench {
         nr_threads: usize,
         one: &(dyn Fn(usize, usize) -> Result<()> + Sync),
     ) -> Result<Figures> {
-        let each = OPERATIONS / nr_threads;
         for t in 0..nr_threads {
             (0..WARM_UP).try_for_each(|i| one(t, i))?;
         }
         // What the groups so far have to write is written before the counting begins.
         self.spa.sync()?;
+        let logged = self.log_stats()?;
         (0..WARM_UP).try_for_each(|i| one(0, WARM_UP + i))?;
-        let (before, logged) = (self.disk.stats(), self.log_stats()?);
-        let times: Result<Vec<Vec<f64>>> = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..nr_threads)
-                .map(|t| {
-                    scope.spawn(move || {
-                        let mut times = Vec::with_capacity(each);
-                        for i in 0..each {
-                            let start = Instant::now();
-                            one(t, 2 * WARM_UP + i)?;
-                            times.push(start.elapsed().as_secs_f64() * 1e6);
-                        }
-                        Ok(times)
-                    })
-                })
-                .collect();
-            threads.into_iter().map(|t| t.join().map_err(|_| anyhow!("a thread panicked"))?).collect()
-        });
-        let times: Vec<f64> = times?.into_iter().flatten().collect();
-        let (after, log) = (self.disk.stats(), self.log_stats()?);
+        let (before, log) = (self.disk.stats(), self.log_stats()?);
         let length = (log.bytes - logged.bytes) / (log.nr_blocks - logged.nr_blocks).max(1);
-        let nr = times.len() as f64;
+        let length = length.next_multiple_of(4096).max(4096);
+        let mut yardstick = Yardstick::new(self.has_fua);
+        let times = match nr_threads {
+            1 => alternately(one, &mut yardstick, length)?,
+            _ => {
+                let times = together(nr_threads, one)?;
+                (0..OPERATIONS / TURN).try_for_each(|_| yardstick.measure(length))?;
+                times
+            }
+        };
+        let (after, nr) = (self.disk.stats(), times.len() as f64);
         Ok(Figures {
             writes_per_fsync: (after.writes - before.writes) as f64 / nr,
             flushes_per_fsync: (after.flushes - before.flushes) as f64 / nr,
             latency_us: median(times),
-            device_latency_us: device_latency(length.next_multiple_of(4096).max(4096), self.has_fua)?,
+            device_latency_us: median(yardstick.times),
         })
     }
 
@@ -195,6 +208,43 @@ impl Bench {
         let files = files?;
         self.measure(THREADS, &|t, _| append(&files[t], &[9; 4096]))
     }
+}
+
+/// The times of one thread's operations, and in turns those of the device.
+fn alternately(
+    one: &(dyn Fn(usize, usize) -> Result<()> + Sync),
+    yardstick: &mut Yardstick,
+    length: u64,
+) -> Result<Vec<f64>> {
+    let mut times = Vec::with_capacity(OPERATIONS);
+    for i in 0..OPERATIONS {
+        if i % TURN == 0 {
+            yardstick.measure(length)?;
+        }
+        let start = Instant::now();
+        one(0, 2 * WARM_UP + i)?;
+        times.push(start.elapsed().as_secs_f64() * 1e6);
+    }
+    Ok(times)
+}
+
+/// The times of the operations of several threads at once.
+fn together(nr_threads: usize, one: &(dyn Fn(usize, usize) -> Result<()> + Sync)) -> Result<Vec<f64>> {
+    let each = OPERATIONS / nr_threads;
+    let of_thread = |t: usize| {
+        let mut times = Vec::with_capacity(each);
+        for i in 0..each {
+            let start = Instant::now();
+            one(t, 2 * WARM_UP + i)?;
+            times.push(start.elapsed().as_secs_f64() * 1e6);
+        }
+        Ok(times)
+    };
+    let times: Result<Vec<Vec<f64>>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..nr_threads).map(|t| scope.spawn(move || of_thread(t))).collect();
+        threads.into_iter().map(|t| t.join().map_err(|_| anyhow!("a thread panicked"))?).collect()
+    });
+    Ok(times?.into_iter().flatten().collect())
 }
 
 fn append(file: &VnodeRef, data: &[u8]) -> Result<()> {
