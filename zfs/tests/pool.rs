@@ -289,6 +289,54 @@ fn a_full_pool_can_be_emptied() {
     spa.export().unwrap();
 }
 
+/// Small blocks on large sectors, in several copies: what is let in has to count whole sectors, what other datasets were
+/// promised, and that what was freed cannot be used again before two more groups.
+#[test]
+fn whatever_is_let_in_can_be_written() {
+    const BLOCK: u32 = 512;
+    const SPAN: u64 = 700;
+    let disks = disks(&[64 << 20]);
+    let mut random = Random(7);
+    for copies in [2, 3] {
+        let spa = Spa::create(vdevs(&disks), &PoolSpec { ashift: 13, ..spec() }, &mut fill).unwrap();
+        let number = |n: u64| PropertyValue::Number(n);
+        let objects: Vec<_> = ["tank/a", "tank/b", "tank/c"]
+            .iter()
+            .map(|name| {
+                let properties = [(Property::Copies, number(copies)), (Property::RecordSize, number(512))];
+                spa.create_dataset(name, &properties, &mut nothing).unwrap();
+                let objset = spa.open_dataset(name).unwrap().objset();
+                let id = write_object(&objset, &mut random, BLOCK.into(), BLOCK).unwrap();
+                (objset, id)
+            })
+            .collect();
+        let (mut nr_written, mut nr_full) = (0, 0);
+        for step in 0..60 {
+            let (objset, id) = &objects[random.below(3) as usize];
+            let object = objset.hold(*id).unwrap();
+            let first = random.below(SPAN) * u64::from(BLOCK);
+            let data: Vec<u8> = (0..SPAN * u64::from(BLOCK)).map(|_| random.next() as u8).collect();
+            match DmuTx::begin(objset, TxSpace::write_range(first, data.len() as u64, BLOCK)) {
+                Ok(tx) => {
+                    object.write_slice(&tx, first, &data).unwrap();
+                    nr_written += 1;
+                }
+                Err(Error::NoSpace) => {
+                    nr_full += 1;
+                    let tx = DmuTx::begin(objset, TxSpace::write(BLOCK.into()).net_free()).unwrap();
+                    object.free_range(&tx, 0, u64::MAX).unwrap();
+                }
+                Err(e) => panic!("step {step}: {e}"),
+            }
+        }
+        spa.sync().unwrap();
+        assert!(nr_written > 10 && nr_full > 0, "{nr_written} written, {nr_full} times full");
+        drop(objects);
+        assert_clean(&spa);
+        spa.export().unwrap();
+    }
+}
+
 /// Random changes to several datasets, synced at random, with the whole pool walked now and then.
 fn churn(disks: &[Arc<MemDisk>], seed: u64, steps: usize) -> Arc<Spa> {
     let mut random = Random(seed);

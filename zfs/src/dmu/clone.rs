@@ -113,7 +113,7 @@ impl Dnode {
             }
             if let Ok(objset) = self.objset() {
                 objset.txgs().add_dirty(txg, CLONE_DIRTY, Dirtied::New);
-                objset.promised.add_dirty(txg, CLONE_DIRTY);
+                objset.promise_dirty(txg, |worst| worst.pointers(CLONE_DIRTY));
                 objset.promised.add_cloned(txg, storage.deflated(bp));
             }
             Ok(())

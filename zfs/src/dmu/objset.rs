@@ -6,13 +6,13 @@ use super::alloc::ObjectAllocator;
 use super::config::{FeatureUse, NewObject, ObjsetConfig, ObjsetHooks, ObjsetProperties};
 use super::dnode::Dnode;
 use super::phys::{self, Phys};
-use super::space::{PER_OBJECT, Promised, Reservation};
+use super::space::{Promised, Reservation, Worst};
 use super::table::{DnodeTable, Found};
 use super::tx::{DmuTx, TxSpace};
 use crate::txg::{TXG_SLOTS, Txgs};
 use crate::vdev::Priority;
 use crate::zil::Zil;
-use crate::zio::Storage;
+use crate::zio::{Share, Storage};
 use crate::{Error, Result};
 use alloc::collections::BTreeSet;
 use alloc::sync::{Arc, Weak};
@@ -287,7 +287,7 @@ impl Objset {
         if dnode.id() != ObjectId::META_DNODE
             && let Some(dnode) = dnode.weak().upgrade()
         {
-            self.promised.add_dirty(txg, PER_OBJECT * (self.copies() + 1));
+            self.promise_dirty(txg, |worst| worst.dirty_object());
             self.dirty.lock()[txg.slot()].push(dnode);
         }
     }
@@ -310,8 +310,25 @@ impl Objset {
         let pool = (&*self.storage, &*self.txgs);
         // What is replayed was acknowledged: it goes in as long as the pool has any space, the slop included.
         let is_replay = self.zil.as_ref().is_some_and(|zil| zil.is_replaying());
-        let space = TxSpace { is_net_free: space.is_net_free || is_replay, ..*space };
-        self.promised.reserve(&space, self.copies(), &*self.hooks, pool)
+        let share = match (is_replay, space.is_net_free) {
+            (true, _) => Share::Replay,
+            (false, true) => Share::NetFree,
+            (false, false) => Share::Ordinary,
+        };
+        let space = TxSpace { is_net_free: share != Share::Ordinary, ..*space };
+        self.promised.reserve(&space, share, self.copies(), &*self.hooks, pool)
+    }
+
+    /// What a transaction has made dirty stays promised until its group is on disk. The pool's own objects have nobody
+    /// to be promised anything by: they live on the reserve.
+    pub(super) fn promise_dirty(&self, txg: Txg, worst: impl FnOnce(Worst<'_>) -> u64) {
+        if self.kind() == ObjsetKind::Meta {
+            return;
+        }
+        let room = self.storage.room();
+        let bytes = worst(Worst { room, copies: self.copies() });
+        room.add_dirty(txg, bytes);
+        self.promised.add_dirty(txg, room.net_of(bytes));
     }
 
     /// Copies of user data.

@@ -1,13 +1,14 @@
 //! Whether a transaction has the space it may need.
 //!
-//! Two sums stand between what the dataset says is available and what may still be promised: the worst case of the
-//! transactions that are running, and the worst case of what finished ones have left dirty in groups that are not on
-//! disk. Both are estimates from above; when they say no, the group is written first and the question asked again, for
-//! the truth is usually smaller, and frees may come through.
+//! Asked twice: of the pool, which must be able to write whatever it lets in (`zio::Room` says why it is), and of the
+//! dataset with its quotas. Each has two sums between what is there and what may still be promised: the worst case of
+//! the transactions that are running, and the worst case of what finished ones have left dirty in groups that are not
+//! on disk. Both are estimates from above; when they say no, the group is written first and the question asked again,
+//! for the truth is usually smaller, and frees may come through.
 use super::config::ObjsetHooks;
 use super::tx::TxSpace;
 use crate::txg::{TXG_SLOTS, Txgs};
-use crate::zio::Storage;
+use crate::zio::{Promise, Room, Share, Storage};
 use crate::{Error, Result};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -15,8 +16,49 @@ use ondisk::Txg;
 
 /// Groups written before a transaction is refused: what is freed can be allocated two groups later.
 const TRIES: usize = 3;
-/// What a dirty object adds: its part of the dnode file and of the indirect blocks above.
-pub(super) const PER_OBJECT: u64 = 4 << 10;
+/// What metadata is counted in: a small block, which takes whole sectors and parity.
+const META_BLOCK: u64 = 4 << 10;
+/// What the indirect blocks above a dirty block are counted as: half of it, within these limits.
+const ABOVE: core::ops::RangeInclusive<u64> = META_BLOCK..=32 << 10;
+
+/// The worst case of an object set's blocks, in the pool's allocatable bytes.
+#[derive(Clone, Copy)]
+pub(super) struct Worst<'a> {
+    pub(super) room: &'a Room,
+    pub(super) copies: u64,
+}
+
+impl Worst<'_> {
+    /// So many bytes of metadata, which has a copy more than data.
+    fn metadata(&self, bytes: u64) -> u64 {
+        let one = self.room.of_block(META_BLOCK).saturating_mul((self.copies + 1).min(3));
+        bytes.div_ceil(META_BLOCK).saturating_mul(one)
+    }
+
+    /// A dirty block of data, and what points to it.
+    pub(super) fn dirty_block(&self, size: u64) -> u64 {
+        let data = self.room.of_block(size).saturating_mul(self.copies);
+        data.saturating_add(self.metadata((size / 2).clamp(*ABOVE.start(), *ABOVE.end())))
+    }
+
+    /// A dirty object: its part of the dnode file and of the indirect blocks above.
+    pub(super) fn dirty_object(&self) -> u64 {
+        self.metadata(META_BLOCK)
+    }
+
+    /// Bytes that change what points to blocks.
+    pub(super) fn pointers(&self, bytes: u64) -> u64 {
+        bytes.saturating_mul(self.copies).saturating_add(bytes / 2)
+    }
+
+    /// All that a transaction may need.
+    pub(super) fn of(&self, space: &TxSpace) -> u64 {
+        let data = space
+            .blocks()
+            .map_or(0, |(nr, size)| self.room.of_block(size).saturating_mul(self.copies).saturating_mul(nr));
+        data.saturating_add(self.metadata(space.metadata_bytes()))
+    }
+}
 
 /// Space promised in one object set.
 #[derive(Debug, Default)]
@@ -34,6 +76,7 @@ pub(super) struct Promised {
 pub(super) struct Reservation {
     running: Arc<AtomicU64>,
     bytes: u64,
+    _of_pool: Promise,
 }
 
 impl Drop for Reservation {
@@ -56,30 +99,45 @@ impl Promised {
     pub(super) fn reserve(
         &self,
         space: &TxSpace,
+        share: Share,
         copies: u64,
         hooks: &dyn ObjsetHooks,
         pool: (&Storage, &Txgs),
     ) -> Result<Reservation> {
-        let bytes = space.worst_case(copies);
         let (storage, txgs) = pool;
+        let room = storage.room();
+        let bytes_of_pool = Worst { room, copies }.of(space);
+        let bytes = room.net_of(bytes_of_pool);
         let mut nr_left = TRIES;
-        while let Err(error) = self.check(space, bytes, hooks, storage) {
-            let may_change = self.bytes() > 0 || self.cloned() > 0 || storage.space().deferred > 0;
+        loop {
+            let promise = room.promise(bytes_of_pool, share);
+            let has_promise = promise.is_some();
+            let result = match promise {
+                Some(promise) => self.check(space, bytes, hooks).map(|()| promise),
+                None => Err(Error::NoSpace),
+            };
+            let error = match result {
+                Ok(promise) => {
+                    self.running.fetch_add(bytes, Ordering::Relaxed);
+                    let running = self.running.clone();
+                    return Ok(Reservation { running, bytes, _of_pool: promise });
+                }
+                Err(error) => error,
+            };
+            let is_pending = self.bytes() > 0 || self.cloned() > 0 || room.promised() > 0;
+            let may_change = is_pending || (!has_promise && room.may_have(bytes_of_pool, share));
             if nr_left == 0 || !may_change {
                 return Err(error);
             }
             nr_left -= 1;
+            room.want();
             txgs.wait_synced(txgs.open_txg())?;
         }
-        self.running.fetch_add(bytes, Ordering::Relaxed);
-        Ok(Reservation { running: self.running.clone(), bytes })
     }
 
-    fn check(&self, space: &TxSpace, bytes: u64, hooks: &dyn ObjsetHooks, storage: &Storage) -> Result<()> {
+    fn check(&self, space: &TxSpace, bytes: u64, hooks: &dyn ObjsetHooks) -> Result<()> {
         if space.is_net_free {
-            // Down to what the pool really has: the dataset's figure keeps the slop back.
-            let is_there = bytes <= storage.space().free;
-            return if is_there { Ok(()) } else { Err(Error::NoSpace) };
+            return Ok(());
         }
         let needed = bytes.saturating_add(self.bytes());
         if needed > hooks.space_available() {

@@ -12,8 +12,10 @@ use ondisk::Txg;
 /// What a transaction may need at most.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TxSpace {
-    /// Bytes of data to be written.
+    /// Bytes of data to be written: whole blocks.
     pub write_bytes: u64,
+    /// Size of those blocks; 0: one block, or several of 128 KiB.
+    pub block_size: u32,
     /// Objects made, freed or changed in their bonus.
     pub nr_objects: u32,
     /// Names added to or removed from ZAP objects.
@@ -27,12 +29,23 @@ pub struct TxSpace {
 impl TxSpace {
     /// Some bytes of one object.
     pub const fn write(bytes: u64) -> Self {
-        Self { write_bytes: bytes, nr_objects: 1, nr_zap_changes: 0, clone_bytes: 0, is_net_free: false }
+        Self { write_bytes: bytes, ..Self::names(1, 0) }
+    }
+
+    /// A range of an object whose blocks have `block_size` bytes: each that it touches is written as a whole.
+    pub fn write_range(offset: u64, len: u64, block_size: u32) -> Self {
+        let size = u64::from(block_size.max(1));
+        let nr = match len {
+            0 => 0,
+            _ => (offset.saturating_add(len - 1) / size) - offset / size + 1,
+        };
+        Self { block_size, ..Self::write(nr.saturating_mul(size)) }
     }
 
     /// Objects and names.
     pub const fn names(nr_objects: u32, nr_zap_changes: u32) -> Self {
-        Self { write_bytes: 0, nr_objects, nr_zap_changes, clone_bytes: 0, is_net_free: false }
+        let (write_bytes, block_size, clone_bytes) = (0, 0, 0);
+        Self { write_bytes, block_size, nr_objects, nr_zap_changes, clone_bytes, is_net_free: false }
     }
 
     /// Blocks of one object that become shared, of so many bytes together: what changes is what points to them.
@@ -49,17 +62,24 @@ impl TxSpace {
         self
     }
 
-    /// Bytes on disk in the worst case: every touched object changes a block of the dnode file and the indirect
-    /// blocks above it, every name splits a leaf, metadata has an extra copy.
-    pub(super) fn worst_case(&self, copies: u64) -> u64 {
+    /// Number and size of the blocks of data.
+    pub(super) fn blocks(&self) -> Option<(u64, u64)> {
+        const LARGE: u64 = 128 << 10;
+        let size = if self.block_size == 0 { self.write_bytes.min(LARGE) } else { self.block_size.into() };
+        (size > 0).then(|| (self.write_bytes.div_ceil(size), size))
+    }
+
+    /// Bytes of metadata in the worst case: every touched object changes a block of the dnode file and the indirect
+    /// blocks above it, every name splits a leaf, every block of data changes a pointer.
+    pub(super) fn metadata_bytes(&self) -> u64 {
         const PER_OBJECT: u64 = 16 << 10;
         const PER_NAME: u64 = 32 << 10;
-        let metadata = u64::from(self.nr_objects)
+        const PER_BLOCK: u64 = 128;
+        let nr_blocks = self.blocks().map_or(0, |(nr, _)| nr);
+        u64::from(self.nr_objects)
             .saturating_mul(PER_OBJECT)
             .saturating_add(u64::from(self.nr_zap_changes).saturating_mul(PER_NAME))
-            // Indirect blocks: one pointer for each data block of at least 4 KiB.
-            .saturating_add(self.write_bytes / 32);
-        self.write_bytes.saturating_mul(copies).saturating_add(metadata.saturating_mul((copies + 1).min(3)))
+            .saturating_add(nr_blocks.saturating_mul(PER_BLOCK))
     }
 }
 

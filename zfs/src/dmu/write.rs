@@ -231,8 +231,7 @@ impl Dnode {
     fn count_dirty(&self, txg: Txg, bytes: u64, what: Dirtied) {
         if let Ok(objset) = self.objset() {
             objset.txgs().add_dirty(txg, bytes, what);
-            // One copy more for metadata, and for the indirect block above.
-            objset.promised.add_dirty(txg, bytes * objset.copies() + bytes / 2);
+            objset.promise_dirty(txg, |worst| worst.dirty_block(bytes));
         }
     }
 

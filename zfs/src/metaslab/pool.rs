@@ -97,12 +97,14 @@ impl Allocator {
         let in_use = || groups.iter().filter(|g| !g.is_excluded());
         let deferred = self.deferred.load(Ordering::Relaxed);
         let (mut size, mut allocated, mut file_size, mut file_allocated, mut log_size) = (0, 0, 0, 0, 0);
+        let (mut raw_size, mut raw_allocated) = (0, 0);
         for group in in_use() {
             for class in SpaceClass::ALL.into_iter().filter(|c| *c != SpaceClass::Log) {
                 let (s, a) = group.figures(class);
                 (size, allocated) = (size + s, allocated + a);
                 match class {
                     SpaceClass::Normal => {
+                        (raw_size, raw_allocated) = (raw_size + s, raw_allocated + a);
                         file_size += group.info.deflated(s);
                         file_allocated += group.info.deflated(a);
                     }
@@ -119,6 +121,11 @@ impl Allocator {
             deferred,
             usable_by_fs: (file_size - slop).saturating_sub(self.checkpointed()),
             free_for_fs: file_size.saturating_sub(file_allocated).saturating_sub(slop),
+            file_size: raw_size,
+            // What waits may belong to another class: rather too little than too much.
+            file_free: raw_size.saturating_sub(raw_allocated).saturating_sub(deferred),
+            file_reserve: (u128::from(slop) * u128::from(raw_size) / u128::from(file_size.max(1))) as u64,
+            file_size_net: file_size,
         }
     }
 }

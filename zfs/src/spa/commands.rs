@@ -31,8 +31,7 @@ use ondisk::pool_directory as mos_names;
 use ondisk::{DmuType, ObjectId, Txg};
 
 /// What the first transaction of a dataset may write.
-const INIT_SPACE: TxSpace =
-    TxSpace { write_bytes: 1 << 20, nr_objects: 16, nr_zap_changes: 64, clone_bytes: 0, is_net_free: false };
+const INIT_SPACE: TxSpace = TxSpace { write_bytes: 1 << 20, ..TxSpace::names(16, 64) };
 
 /// A dataset that is filled before it has a place in the pool.
 pub(super) struct Prepared {

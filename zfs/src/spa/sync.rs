@@ -85,6 +85,7 @@ impl Drop for TellEnd<'_> {
 impl Spa {
     /// Starts the sync thread.
     pub(super) fn start(self: &Arc<Self>) {
+        self.storage.refresh_room();
         let spa = self.clone();
         *self.thread.lock() = Some(rt::spawn("txg_sync", move || spa.run()));
     }
@@ -122,6 +123,10 @@ impl Spa {
 
     fn sync_txg(self: &Arc<Self>, txg: Txg) -> Result<()> {
         let _syncing = self.syncing.lock();
+        if self.storage.room().take_wanted() {
+            // What was freed becomes allocatable as groups are written, of which each has to change something.
+            self.mos.mark_config_dirty();
+        }
         let tasks = self.tasks.take(txg);
         let is_dirty = !tasks.is_empty()
             || self.mos.is_config_dirty()
@@ -133,6 +138,7 @@ impl Spa {
             || self.open_datasets().iter().any(|ds| ds.objset().is_dirty(txg));
         if !is_dirty {
             self.clean_logs(txg);
+            self.storage.skip_sync(txg);
             return Ok(());
         }
         let mut ctx = self.storage.begin_sync(txg);

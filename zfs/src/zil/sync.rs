@@ -89,7 +89,8 @@ impl Zil {
     /// The same for blocks of files, which never go to log vdevs.
     pub(super) fn has_room_beside_log(&self) -> bool {
         let space = self.storage.space();
-        space.free > space.size.saturating_sub(space.usable_by_fs) / 2
+        // What transactions were promised is theirs; of the reserve half is the groups' own.
+        space.file_free.saturating_sub(self.storage.room().promised()) > space.file_reserve / 2
     }
 
     /// The first block of a new chain. Without room there is none, and commits go on waiting for groups.

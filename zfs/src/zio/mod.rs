@@ -24,6 +24,7 @@ mod physical;
 mod policy;
 mod prepare;
 mod read;
+mod room;
 mod storage;
 mod write;
 
@@ -33,6 +34,8 @@ pub use check::CopyCheck;
 pub use heal::Healed;
 pub use policy::{PASS_DONT_COMPRESS, PASS_REWRITE, WritePolicy};
 pub use prepare::{Packed, Prepared};
+pub use room::Room;
+pub(crate) use room::{Promise, Share};
 pub use storage::{Format, Space, Storage, StorageConfig};
 
 #[cfg(test)]

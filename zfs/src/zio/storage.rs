@@ -2,6 +2,7 @@
 use super::batch::{SyncCtx, WriteBatch};
 use super::in_flight::InFlight;
 use super::log::LogPace;
+use super::room::Room;
 use crate::arc::ArcCache;
 use crate::brt::Brt;
 use crate::event::EventLog;
@@ -69,6 +70,14 @@ pub struct Space {
     pub usable_by_fs: u64,
     /// What of that is neither allocated nor part of the slop; what waits to become allocatable counts.
     pub free_for_fs: u64,
+    /// Of metaslabs for blocks of files; here and in the next two parity is counted.
+    pub file_size: u64,
+    /// What of them could be allocated now, the slop included.
+    pub file_free: u64,
+    /// The slop.
+    pub file_reserve: u64,
+    /// `file_size` without parity.
+    pub file_size_net: u64,
 }
 
 /// The pool's blocks.
@@ -81,6 +90,7 @@ pub struct Storage {
     pub(super) is_read_only: bool,
     pub(super) allocator: Allocator,
     pub(super) brt: Brt,
+    room: Room,
     /// Bytes of reads ahead under way.
     pub(super) prefetching: Arc<AtomicU64>,
     /// Most bytes that a batch of writes, the reads ahead, or one call's reads have under way, each.
@@ -128,6 +138,7 @@ impl Storage {
             in_flight: Arc::new(InFlight::new(vdevs.clone())),
             allocator: Allocator::new(vdevs.get().iter().map(|v| *v.info()), config.nr_allocators),
             brt: Brt::default(),
+            room: Room::new(vdevs.get().iter().map(|v| *v.info())),
             prefetching: Arc::default(),
             io_bytes_max: (config.arc_target >> IO_SHARE_SHIFT).clamp(IO_BYTES_MIN, IO_BYTES_MAX),
             min_alloc: 1 << min_ashift.unwrap_or(ASHIFT_MIN),
@@ -314,7 +325,28 @@ impl Storage {
     /// # Errors
     /// `Damaged` when a range turns out to be free twice: a bug, and the pool must not be written any more.
     pub fn sync_done(&self, txg: Txg) -> Result<()> {
-        self.allocator.sync_done(txg)
+        self.allocator.sync_done(txg)?;
+        self.refresh_room();
+        self.room.done(txg);
+        Ok(())
+    }
+
+    /// The transaction group had nothing to write.
+    pub(crate) fn skip_sync(&self, txg: Txg) {
+        self.room.done(txg);
+    }
+
+    /// What is promised to transactions.
+    pub(crate) fn room(&self) -> &Room {
+        &self.room
+    }
+
+    /// Tells transactions what there is. While no group is being written, or at the end of one: in between it would
+    /// count twice what is allocated already.
+    pub(crate) fn refresh_room(&self) {
+        let groups = self.allocator.groups();
+        let tops = groups.iter().filter(|g| g.serves(SpaceClass::Normal)).map(|g| g.info);
+        self.room.set(&self.allocator.space(), tops);
     }
 
     /// Space maps with a histogram: the reference count of the feature `spacemap_histogram`, as far as metaslabs go.

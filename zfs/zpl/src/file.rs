@@ -149,9 +149,11 @@ impl Znode {
         (end, limit): (u64, u64),
         source: &mut dyn WriteSource,
     ) -> Result<usize> {
-        let tx = self.fs.begin(TxSpace::write(n as u64))?;
-        if self.must_grow(end) {
-            self.dnode.set_block_size(&tx, self.grown_size(end), 0).vfs()?;
+        let grows_to = self.must_grow(end).then(|| self.grown_size(end));
+        let block_size = grows_to.unwrap_or_else(|| self.dnode.block_size());
+        let tx = self.fs.begin(TxSpace::write_range(at, n as u64, block_size))?;
+        if let Some(size) = grows_to {
+            self.dnode.set_block_size(&tx, size, 0).vfs()?;
         }
         let written = self
             .dnode

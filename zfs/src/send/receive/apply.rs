@@ -134,7 +134,8 @@ impl Applier {
         } else {
             self.swap(record.kind, &mut data);
         }
-        let tx = DmuTx::begin(&self.objset, TxSpace::write(data.len() as u64))?;
+        let space = TxSpace::write_range(record.offset, data.len() as u64, dnode.block_size());
+        let tx = DmuTx::begin(&self.objset, space)?;
         match packed {
             Some(packed) => {
                 let blkid = record.offset / u64::from(dnode.block_size());
@@ -177,7 +178,8 @@ impl Applier {
             return self.set_spill(&dnode, &data);
         }
         self.swap(dnode.kind(), &mut data);
-        let tx = DmuTx::begin(&self.objset, TxSpace::write(data.len() as u64))?;
+        let space = TxSpace::write_range(record.offset, data.len() as u64, dnode.block_size());
+        let tx = DmuTx::begin(&self.objset, space)?;
         write_at(&dnode, &tx, record.offset, &data)
     }
 

@@ -98,7 +98,7 @@ impl Applier {
             // Streams that do not say so send the spill block of an object that changed its shape.
             false => !is_same,
         };
-        let space = TxSpace { write_bytes: u64::from(record.block_size) * 2, ..TxSpace::names(1, 0) };
+        let space = TxSpace::write_range(0, u64::from(record.block_size) * 2, record.block_size);
         let tx = DmuTx::begin(&self.objset, space)?;
         if fate == Fate::Emptied {
             dnode.free_range(&tx, 0, u64::MAX)?;
