@@ -1,7 +1,9 @@
 //! The first serial port (16550): console output, and input by interrupt.
 //!
-//! Output is synchronous: what was printed is out before the next instruction, which is what a panic needs. Input
-//! bytes go from the interrupt handler to a registered function.
+//! Output is synchronous: what was printed is out before the next instruction, which is what a panic needs. Whoever is
+//! at the other end may stop reading (a pipe that is full, a terminal held by Ctrl-S): the kernel's own messages are
+//! then cut short, since a machine must not stand still for them; who can wait uses [`write_some`] and loses nothing.
+//! Input bytes go from the interrupt handler to a registered function.
 use crate::hook::Hook;
 use crate::{cpu, io};
 use core::fmt;
@@ -22,6 +24,8 @@ const STATUS_CAN_SEND: u8 = 0x20;
 const FIFO_LEN: usize = 16;
 /// A missing port reads as all ones; a stuck one must not stop the machine.
 const SEND_SPINS_MAX: usize = 100_000;
+/// Longer than a port needs that is read at its other end.
+const SEND_SPINS_SHORT: usize = 1_000;
 
 static IS_LOCKED: AtomicBool = AtomicBool::new(false);
 static RECEIVED: Hook<fn(u8)> = Hook::new();
@@ -65,40 +69,57 @@ pub fn handle_interrupt() {
     }
 }
 
-/// Writes all bytes; `\n` is sent as it is.
+/// Writes all bytes; `\n` is sent as it is. What a port that stands still does not take is lost.
 pub fn write(bytes: &[u8]) {
-    cpu::preempt_disable();
-    while IS_LOCKED.swap(true, Ordering::Acquire) {
-        core::hint::spin_loop();
-    }
-    send(bytes);
-    IS_LOCKED.store(false, Ordering::Release);
-    cpu::preempt_enable();
+    locked(|| send(bytes, SEND_SPINS_MAX));
+}
+
+/// Writes what the port takes without a long wait: how many bytes that was. With 0 the caller tries again later.
+pub fn write_some(bytes: &[u8]) -> usize {
+    locked(|| send(bytes, SEND_SPINS_SHORT))
 }
 
 /// As [`write`], but ignores who holds the port: for panics, when the other CPUs are stopped.
 pub fn write_forced(bytes: &[u8]) {
-    send(bytes);
+    send(bytes, SEND_SPINS_MAX);
 }
 
-fn send(bytes: &[u8]) {
+fn locked<R>(f: impl FnOnce() -> R) -> R {
+    cpu::preempt_disable();
+    while IS_LOCKED.swap(true, Ordering::Acquire) {
+        core::hint::spin_loop();
+    }
+    let result = f();
+    IS_LOCKED.store(false, Ordering::Release);
+    cpu::preempt_enable();
+    result
+}
+
+/// How many bytes were sent before the port stood still for `spins_max` looks.
+fn send(bytes: &[u8], spins_max: usize) -> usize {
+    let mut sent = 0;
     for chunk in bytes.chunks(FIFO_LEN) {
-        wait_until_empty();
+        if !is_empty_within(spins_max) {
+            break;
+        }
         for &byte in chunk {
             // SAFETY: the FIFO has room for a chunk.
             unsafe { io::outb(DATA, byte) };
         }
+        sent += chunk.len();
     }
+    sent
 }
 
-fn wait_until_empty() {
-    for _ in 0..SEND_SPINS_MAX {
+fn is_empty_within(spins_max: usize) -> bool {
+    for _ in 0..spins_max {
         // SAFETY: reads a status register.
         if unsafe { io::inb(LINE_STATUS) } & STATUS_CAN_SEND != 0 {
-            return;
+            return true;
         }
         core::hint::spin_loop();
     }
+    false
 }
 
 /// The port as a formatter's target, with `\n` sent as CR LF.

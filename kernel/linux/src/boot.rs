@@ -1,7 +1,7 @@
 //! From a name space to a running program, and to its exit status.
 use crate::errno::{Errno, SysResult};
 use crate::fd::FdTable;
-use crate::fd::console::Console;
+use crate::fd::console::{Console, LineOut};
 use crate::kernel::{self, Kernel};
 use crate::signal::SigSet;
 use crate::sys::{io, open, table, trace};
@@ -82,7 +82,7 @@ fn make_kernel(boot: &Boot) -> &'static Kernel {
     kernel::init(|| Kernel {
         namespace: boot.namespace.clone(),
         locks: LockTable::new(),
-        console: Arc::new(Console::new(hal::serial::write)),
+        console: Arc::new(Console::new(LineOut::SERIAL)),
         is_traced: boot.is_traced,
         hostname: if boot.config.hostname.is_empty() {
             b"zeolite".to_vec()

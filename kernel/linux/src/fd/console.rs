@@ -3,6 +3,9 @@
 //! Cooked mode edits lines (erase, kill, end-of-file) and turns keys into signals for the foreground process group;
 //! raw mode hands bytes through. Output is passed on as it is: the other end of a serial line does what a terminal's
 //! output processing would do.
+//!
+//! What programs write is never lost: they wait while nobody reads at the other end of the line. Echoed keys may be,
+//! so that an interrupt key gets through to a program that waits like that.
 use crate::errno::{Errno, SysResult};
 use crate::signal::{self, SigInfo};
 use crate::task::{self, Task};
@@ -12,6 +15,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
+use core::time::Duration;
 use linux_raw_sys::ioctl;
 use rt::time::Instant;
 use rt::{Mutex, SpinLock};
@@ -45,6 +49,8 @@ const VSUSP: usize = 10;
 
 /// Bytes of typed-ahead input kept.
 const INPUT_MAX: usize = 4096;
+/// How long a line that takes nothing is left alone.
+const STANDSTILL: Duration = Duration::from_millis(1);
 
 impl Termios {
     const fn new() -> Self {
@@ -72,21 +78,48 @@ struct Input {
     line: Vec<u8>,
 }
 
+/// The way out of the machine.
+#[derive(Clone, Copy, Debug)]
+pub struct LineOut {
+    /// Sends what the line takes; what it does not take at once may be lost. For any context.
+    pub send: fn(&[u8]),
+    /// Sends what the line takes now: how many bytes that was.
+    pub send_some: fn(&[u8]) -> usize,
+}
+
+impl LineOut {
+    /// The serial port.
+    pub const SERIAL: Self = Self { send: hal::serial::write, send_some: hal::serial::write_some };
+
+    /// Sends all, however long that takes, unless `is_over` says so meanwhile: how many bytes were sent. For threads.
+    pub fn send_all(self, bytes: &[u8], is_over: impl Fn() -> bool) -> usize {
+        let mut sent = 0;
+        while sent < bytes.len() {
+            match (self.send_some)(&bytes[sent..]) {
+                0 if is_over() => break,
+                0 => rt::thread::sleep(STANDSTILL),
+                n => sent += n,
+            }
+        }
+        sent
+    }
+}
+
 /// The terminal.
 pub struct Console {
     input: SpinLock<Input>,
     /// Lengths of `ready` plus `ends`, for looks without the lock.
     nr_ready: AtomicUsize,
     output: Mutex<()>,
-    write_fn: fn(&[u8]),
+    line_out: LineOut,
     foreground: AtomicI32,
     readers: WaitList,
     watchers: PollQueue,
 }
 
 impl Console {
-    /// A terminal whose output goes to `write_fn`.
-    pub fn new(write_fn: fn(&[u8])) -> Self {
+    /// A terminal at one end of a line.
+    pub fn new(line_out: LineOut) -> Self {
         let input = Input {
             termios: Termios::new(),
             ready: VecDeque::new(),
@@ -97,7 +130,7 @@ impl Console {
             input: SpinLock::new(input),
             nr_ready: AtomicUsize::new(0),
             output: Mutex::new(()),
-            write_fn,
+            line_out,
             foreground: AtomicI32::new(1),
             readers: WaitList::new(),
             watchers: PollQueue::new(),
@@ -125,7 +158,7 @@ impl Console {
         self.nr_ready.store(input.ready.len() + input.ends.len(), Ordering::SeqCst);
         drop(input);
         if termios.lflag & ECHO != 0 && !echo.is_empty() {
-            (self.write_fn)(&echo);
+            (self.line_out.send)(&echo);
         }
         if let Some(signo) = signo {
             signal::send::to_group(self.foreground.load(Ordering::Relaxed), SigInfo::kernel(signo));
@@ -249,12 +282,16 @@ impl CharDevice for Console {
     fn write(&self, _offset: u64, source: &mut dyn WriteSource, _is_nonblocking: bool) -> vfs::Result<usize> {
         let mut chunk = [0; 512];
         let mut done = 0;
+        let has_signal = || task::current().is_some_and(|task| task.has_signal());
         let _turn = self.output.lock();
         while source.remaining() > 0 {
             let n = source.remaining().min(chunk.len());
             source.take(&mut chunk[..n])?;
-            (self.write_fn)(&chunk[..n]);
-            done += n;
+            let sent = self.line_out.send_all(&chunk[..n], has_signal);
+            done += sent;
+            if sent < n {
+                return if done == 0 { Err(vfs::Error::Interrupted) } else { Ok(done) };
+            }
         }
         Ok(done)
     }
@@ -274,13 +311,30 @@ impl CharDevice for Console {
 mod tests {
     use super::*;
 
+    const SILENT: LineOut = LineOut { send: |_| (), send_some: <[u8]>::len };
+
+    #[test]
+    fn nothing_is_lost_on_a_line_that_stands_still() {
+        static TURN: AtomicUsize = AtomicUsize::new(0);
+        // Takes seven bytes each third time it is asked.
+        let slow = LineOut {
+            send: |_| (),
+            send_some: |bytes| {
+                if TURN.fetch_add(1, Ordering::Relaxed) % 3 == 2 { bytes.len().min(7) } else { 0 }
+            },
+        };
+        assert_eq!(slow.send_all(&[b'x'; 100], || false), 100);
+        assert_eq!(TURN.load(Ordering::Relaxed), 45);
+        assert_eq!(slow.send_all(&[b'x'; 100], || true), 0);
+    }
+
     fn typed(console: &Console, text: &[u8]) {
         text.iter().for_each(|b| console.input(*b));
     }
 
     #[test]
     fn lines_are_edited_and_handed_out_whole() {
-        let console = Console::new(|_| ());
+        let console = Console::new(SILENT);
         typed(&console, b"abx\x7fc");
         assert_eq!(console.take(100), None);
         typed(&console, b"\rnext\n");
@@ -292,7 +346,7 @@ mod tests {
 
     #[test]
     fn end_of_file_ends_one_read() {
-        let console = Console::new(|_| ());
+        let console = Console::new(SILENT);
         typed(&console, b"ab\x04");
         assert_eq!(console.take(100), Some(b"ab".to_vec()));
         assert_eq!(console.take(100), None);

@@ -4,6 +4,7 @@
 //! a path is printed as text. The lines go to the console, between what the application writes there.
 use super::{Call, table, to_register};
 use crate::errno::Errno;
+use crate::fd::console::LineOut;
 use crate::task::Task;
 use crate::user;
 use alloc::format;
@@ -64,7 +65,8 @@ fn print(task: &Task, what: &str, result: i64) {
         format!("{result:#x}")
     };
     let line = format!("[{}:{}] {what} = {outcome}\n", task.process.pid, task.tid());
-    hal::serial::write(line.as_bytes());
+    // Whoever reads the trace must not miss a call because others printed fast.
+    LineOut::SERIAL.send_all(line.as_bytes(), || false);
 }
 
 /// As [`super::dispatch`], printing.
