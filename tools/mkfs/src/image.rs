@@ -90,7 +90,23 @@ impl Image {
         if let (Access::Write, Some(why)) = (access, image.spa.properties()?.read_only_reason) {
             bail!("{name}: can only be read: {why}");
         }
+        if access == Access::Read {
+            image.tell_unreplayed(name)?;
+        }
         Ok(image)
+    }
+
+    /// What is read here is the last transaction group: acknowledged changes since then are in the intent logs.
+    fn tell_unreplayed(&self, name: &str) -> Result<()> {
+        let unreplayed = self.spa.unreplayed()?;
+        let records: u64 = unreplayed.iter().map(|u| u.records).sum();
+        if records > 0 {
+            eprintln!(
+                "note: {name}: {records} records of acknowledged changes are in intent logs only and not in this view; \
+                 opening the pool for writing replays them (zeo pool import {name})"
+            );
+        }
+        Ok(())
     }
 
     /// The pool.

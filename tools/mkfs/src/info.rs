@@ -18,6 +18,17 @@ pub struct Info {
     pub space: SpaceInfo,
     /// Datasets and snapshots.
     pub datasets: Vec<DatasetInfo>,
+    /// Acknowledged changes that are only in intent logs, and so in nothing that is shown.
+    pub unreplayed: Vec<UnreplayedInfo>,
+}
+
+/// A dataset whose intent log was not replayed.
+#[derive(Clone, Debug, Serialize)]
+pub struct UnreplayedInfo {
+    /// Full name.
+    pub dataset: String,
+    /// Records of its log.
+    pub records: u64,
 }
 
 /// The pool.
@@ -120,6 +131,11 @@ pub fn collect(image: &Image) -> Result<Info> {
         features: features.collect(),
         space: SpaceInfo { size: space.size, allocated: space.allocated, free: space.free },
         datasets,
+        unreplayed: spa
+            .unreplayed()?
+            .into_iter()
+            .map(|u| UnreplayedInfo { dataset: u.dataset, records: u.records })
+            .collect(),
         pool: PoolInfo {
             name: properties.name,
             guid: properties.guid,

@@ -701,7 +701,7 @@ fn log_reason(mos: &Mos, storage: &Storage, synced: Txg, is_read_only: bool) -> 
 }
 
 /// The intent log's header of a dataset, from disk.
-fn log_header(mos: &Mos, storage: &Storage, dataset: ObjectId) -> Result<ZilHeader> {
+pub(super) fn log_header(mos: &Mos, storage: &Storage, dataset: ObjectId) -> Result<ZilHeader> {
     let bp = dir::read_dataset(mos, dataset)?.bp;
     if bp.is_hole() {
         return Ok(ZilHeader::default());

@@ -59,6 +59,7 @@ mod suspend;
 mod sync;
 pub(crate) mod traverse;
 mod tree;
+mod unreplayed;
 mod upkeep;
 mod vdev_commands;
 mod vdev_info;
@@ -78,6 +79,7 @@ pub use spec::{
     Deterministic, ImportOptions, MemoryLimits, PoolName, PoolSpec, Purpose, TopKind, TopSpec, VdevSpec,
 };
 pub use suspend::FailMode;
+pub use unreplayed::Unreplayed;
 pub use upkeep::{Upkeep, UpkeepReport, UpkeepState};
 pub use vdev_commands::Blocks;
 

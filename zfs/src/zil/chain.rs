@@ -140,22 +140,34 @@ pub(crate) fn walk(
 
 /// Whether a log holds records of changes that are not in a tree as of `synced`.
 pub(crate) fn has_records(storage: &Storage, header: &ZilHeader, objset: u64, synced: Txg) -> bool {
+    count_records(storage, header, objset, synced, 1) > 0
+}
+
+/// How many such records there are, at most `max`.
+pub(crate) fn count_records(
+    storage: &Storage,
+    header: &ZilHeader,
+    objset: u64,
+    synced: Txg,
+    max: u64,
+) -> u64 {
     struct Look {
         synced: Txg,
         /// Once claimed, records stay until they are replayed, however many groups have been written since.
         since: Txg,
         replayed: u64,
-        found: bool,
+        found: u64,
+        max: u64,
     }
     impl ChainVisitor for Look {
         fn record(&mut self, head: &RecordHead, _bytes: &[u8]) -> Result<Step> {
             let is_new =
                 if self.since == Txg::ZERO { head.txg > self.synced } else { head.txg >= self.since };
-            self.found |= is_new && head.seq > self.replayed;
-            Ok(if self.found { Step::Stop } else { Step::On })
+            self.found += u64::from(is_new && head.seq > self.replayed);
+            Ok(if self.found >= self.max { Step::Stop } else { Step::On })
         }
     }
-    let mut look = Look { synced, since: header.claim_txg, replayed: header.replay_seq, found: false };
+    let mut look = Look { synced, since: header.claim_txg, replayed: header.replay_seq, found: 0, max };
     // The visitor never fails.
     let _ = walk(storage, header, objset, &mut look);
     look.found

@@ -59,6 +59,30 @@ fn what_fsync_acknowledged_survives_a_power_cut() {
 }
 
 #[test]
+fn a_reader_is_told_what_it_does_not_see() {
+    let disk = Arc::new(MemDisk::new(256 << 20));
+    let (spa, fs, tree) = ready(&disk);
+    spa.sync().unwrap();
+    let look = |disk: &MemDisk| {
+        let device: Arc<dyn blockdev::BlockDevice> = Arc::new(disk.after_crash(Crash::DropAll));
+        let read = zfs::spa::ImportOptions { read_only: true, ..Default::default() };
+        let spa = Spa::import(&[device], &read).unwrap();
+        let found = spa.unreplayed().unwrap();
+        spa.export().unwrap();
+        found.into_iter().map(|u| (u.dataset, u.records)).collect::<Vec<_>>()
+    };
+    assert_eq!(look(&disk), []);
+    // A name, a write and a size, or some such.
+    tree.write("/file", b"content").unwrap();
+    fsync(&tree, "/file");
+    let found = look(&disk);
+    assert!(matches!(&found[..], [(name, 2..=3)] if name == "tank"), "{found:?}");
+    drop((tree, fs));
+    spa.export().unwrap();
+    assert_eq!(look(&disk), []);
+}
+
+#[test]
 fn every_kind_of_change_is_replayed() {
     let disk = Arc::new(MemDisk::new(256 << 20));
     let (spa, _fs, tree) = ready(&disk);
