@@ -1,6 +1,7 @@
 //! Checks that only make sense inside the machine, chosen by `selftest=` on the command line. The result is the exit
 //! status: 0 passed, 1 failed, 2 unknown name.
 mod disk;
+mod fsync;
 mod mem;
 mod stress;
 mod user;
@@ -19,6 +20,7 @@ pub fn run(name: &str, machine: &Machine) -> u8 {
         "user" => u8::from(!user::run()),
         "mem" => u8::from(!mem::run()),
         "disk" => u8::from(!disk::run(&machine.block_devices())),
+        "fsync" => u8::from(!fsync::run(&machine.block_devices())),
         "stress" => u8::from(!stress::run()),
         _ => 2,
     }

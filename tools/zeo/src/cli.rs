@@ -327,6 +327,12 @@ pub enum BenchCommand {
         /// The disk can make single writes durable (FUA).
         #[arg(long)]
         fua: bool,
+        /// In the guest, on QEMU's disks, beside one that nobody else uses.
+        #[arg(long, conflicts_with = "fua")]
+        guest: bool,
+        /// Virtual CPUs of the guest.
+        #[arg(long, default_value_t = 2, requires = "guest")]
+        smp: u32,
     },
     /// Building an image beside `cp -a` to a fresh ext4.
     Build {

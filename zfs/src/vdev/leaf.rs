@@ -19,9 +19,12 @@ use abd::{Abd, AbdMut};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use blockdev::{BlockDevice, Complete, Completion, Done, Geometry, Op, QueueFull, Request, WriteCache};
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use ondisk::Txg;
 use rt::SpinLock;
+
+/// Waits of the intent log after which a device that never completed anything in a poll is taken not to.
+const TRIALS: u8 = 32;
 
 /// One device of the pool.
 #[derive(Debug)]
@@ -39,6 +42,8 @@ pub struct Leaf {
     nr_flushed: AtomicU64,
     /// The device has reported completions to a poll, so polling it is worth a waiter's time.
     answers_polls: AtomicBool,
+    /// Waits of the intent log in which it did not.
+    nr_silent: AtomicU8,
     nr_reads: AtomicU64,
     nr_writes: AtomicU64,
     events: EventLog,
@@ -95,6 +100,7 @@ impl Leaf {
             nr_completed: AtomicU64::new(0),
             nr_flushed: AtomicU64::new(0),
             answers_polls: AtomicBool::new(false),
+            nr_silent: AtomicU8::new(0),
             nr_reads: AtomicU64::new(0),
             nr_writes: AtomicU64::new(0),
             events,
@@ -257,7 +263,12 @@ impl Leaf {
 
     /// Lets the device report completions and restarts a stalled queue; true if something completed.
     pub fn poll(&self) -> bool {
-        let nr = self.device.poll(rt::cpu_id());
+        self.poll_queue(rt::cpu_id())
+    }
+
+    /// As [`Self::poll`], of one of the device's queues.
+    pub(crate) fn poll_queue(&self, queue: usize) -> bool {
+        let nr = self.device.poll(queue);
         if nr > 0 && !self.answers_polls() {
             self.answers_polls.store(true, Ordering::Relaxed);
         }
@@ -271,6 +282,28 @@ impl Leaf {
     /// Whether the device reports completions to polls.
     pub(crate) fn answers_polls(&self) -> bool {
         self.answers_polls.load(Ordering::Relaxed)
+    }
+
+    /// Whether it does, or has not been tried often enough to know.
+    pub(crate) fn may_answer_polls(&self) -> bool {
+        self.answers_polls() || self.nr_silent.load(Ordering::Relaxed) < TRIALS
+    }
+
+    /// A waiter polled for long, and slept in the end.
+    pub(crate) fn note_silence(&self) {
+        if !self.answers_polls() && self.may_answer_polls() {
+            self.nr_silent.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The device need not interrupt for what a queue completes: someone polls it.
+    pub(crate) fn poll_begin(&self, queue: usize) {
+        self.device.poll_begin(queue);
+    }
+
+    /// It must again.
+    pub(crate) fn poll_end(&self, queue: usize) {
+        self.device.poll_end(queue);
     }
 
     /// Nothing waits for the device or is in it.

@@ -28,7 +28,8 @@ impl IoGroup {
     /// Blocks until every I/O of the group is done; the outcomes, in the order of completion. `leaves` are the devices
     /// that may work on them.
     pub(crate) fn wait<'a>(&self, leaves: impl Iterator<Item = &'a Leaf> + Clone) -> Vec<Done> {
-        self.wait_polling(leaves, SPIN_MAX)
+        self.spin(&leaves, (rt::cpu_id(), SPIN_MAX), &Leaf::answers_polls)
+            .unwrap_or_else(|| self.sleep(&leaves))
     }
 
     /// The outcomes, if all are in.
@@ -36,24 +37,46 @@ impl IoGroup {
         self.0.try_wait()
     }
 
-    /// As [`Self::wait`], polling for up to `spin` before it sleeps.
+    /// As [`Self::wait`], polling for up to `spin` before it sleeps. The devices need not interrupt meanwhile, and those of
+    /// which it is not known yet whether they answer polls are tried.
     pub(crate) fn wait_polling<'a>(
         &self,
         leaves: impl Iterator<Item = &'a Leaf> + Clone,
         spin: Duration,
     ) -> Vec<Done> {
+        // Begun and ended on one queue, though the thread may move to another CPU in between.
+        let queue = rt::cpu_id();
+        leaves.clone().for_each(|leaf| leaf.poll_begin(queue));
+        let done = self.spin(&leaves, (queue, spin), &Leaf::may_answer_polls);
+        leaves.clone().for_each(|leaf| leaf.poll_end(queue));
+        done.unwrap_or_else(|| {
+            leaves.clone().for_each(Leaf::note_silence);
+            self.sleep(&leaves)
+        })
+    }
+
+    /// Polls for up to a time, as long as `may_answer` says of a device that there is a point in it.
+    fn spin<'a>(
+        &self,
+        leaves: &(impl Iterator<Item = &'a Leaf> + Clone),
+        (queue, spin): (usize, Duration),
+        may_answer: &dyn Fn(&Leaf) -> bool,
+    ) -> Option<Vec<Done>> {
         let spin_end = rt::now().after(spin);
         loop {
-            let has_polling = leaves.clone().fold(false, |has, leaf| leaf.poll() | has);
+            let has_polling = leaves.clone().fold(false, |has, leaf| leaf.poll_queue(queue) | has);
             if let Some(done) = self.0.try_wait() {
-                return done;
+                return Some(done);
             }
-            let may_poll = has_polling || leaves.clone().any(Leaf::answers_polls);
+            let may_poll = has_polling || leaves.clone().any(may_answer);
             if !may_poll || rt::now() >= spin_end {
-                break;
+                return None;
             }
             core::hint::spin_loop();
         }
+    }
+
+    fn sleep<'a>(&self, leaves: &(impl Iterator<Item = &'a Leaf> + Clone)) -> Vec<Done> {
         loop {
             let is_stalled = leaves.clone().any(Leaf::is_stalled);
             let deadline = rt::now().after(if is_stalled { STALL_CHECK } else { LOOK_EVERY });

@@ -5,6 +5,7 @@
 //! | [`boot`] | time to the program's main, kernel size, smallest memory |
 //! | [`build`] | building an image beside `cp -a` |
 //! | [`fsync`] | device requests and time of an fsync |
+//! | [`fsync_guest`] | the same in the guest |
 //! | [`scrub`] | scrub and resilver beside the devices' own speed |
 //! | [`yardstick`] | guest instructions per operation |
 //!
@@ -12,6 +13,7 @@
 mod boot;
 mod build;
 mod fsync;
+mod fsync_guest;
 mod scrub;
 mod yardstick;
 
@@ -34,7 +36,8 @@ pub fn run(args: &Bench, mode: Mode) -> Result<()> {
         BenchCommand::Memory => boot::memory(&Setup::new("hello", kernel, mode)?, mode),
         BenchCommand::Yardstick => yardstick::run(&Setup::new("yardstick", kernel, mode)?, mode),
         BenchCommand::Scrub { size } => scrub::run(*size, mode),
-        BenchCommand::Fsync { fua } => fsync::run(*fua, mode),
+        BenchCommand::Fsync { guest: true, smp, .. } => fsync_guest::run(kernel, *smp, mode),
+        BenchCommand::Fsync { fua, .. } => fsync::run(*fua, mode),
         BenchCommand::Build { tree, runs } => build::run(tree, *runs, mode),
     }
 }

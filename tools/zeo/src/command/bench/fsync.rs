@@ -32,20 +32,21 @@ const THREADS: usize = 16;
 
 /// One load's figures.
 #[derive(Clone, Copy, Debug, Serialize)]
-struct Figures {
-    writes_per_fsync: f64,
-    flushes_per_fsync: f64,
+pub(super) struct Figures {
+    pub(super) writes_per_fsync: f64,
+    pub(super) flushes_per_fsync: f64,
     /// The median of the whole operation, change and fsync.
-    latency_us: f64,
+    pub(super) latency_us: f64,
     /// The median of one write and one flush of the device.
-    device_latency_us: f64,
+    pub(super) device_latency_us: f64,
 }
 
+/// All loads' figures.
 #[derive(Debug, Serialize)]
-struct All {
-    append_4k: Figures,
-    create_10k: Figures,
-    threads_16: Figures,
+pub(super) struct All {
+    pub(super) append_4k: Figures,
+    pub(super) create_10k: Figures,
+    pub(super) threads_16: Figures,
 }
 
 /// A pool on a disk that counts.
@@ -65,23 +66,30 @@ pub fn run(has_fua: bool, mode: Mode) -> Result<()> {
     let bench = Bench::new(has_fua)?;
     let all = All { append_4k: bench.append()?, create_10k: bench.create()?, threads_16: bench.threads()? };
     bench.spa.abandon();
-    if mode == Mode::Json {
-        return print_json(&all);
-    }
-    println!(
-        "{:12} {:>13} {:>14} {:>11} {:>11} {:>9}",
-        "", "writes/fsync", "flushes/fsync", "us", "device us", "over"
-    );
-    for (name, f) in
-        [("append 4K", all.append_4k), ("create 10K", all.create_10k), ("16 threads", all.threads_16)]
-    {
-        let over = (f.latency_us / f.device_latency_us - 1.0) * 100.0;
+    all.print(mode)
+}
+
+impl All {
+    /// As JSON or a table.
+    pub(super) fn print(&self, mode: Mode) -> Result<()> {
+        if mode == Mode::Json {
+            return print_json(self);
+        }
         println!(
-            "{name:12} {:13.2} {:14.2} {:11.1} {:11.1} {over:7.0} %",
-            f.writes_per_fsync, f.flushes_per_fsync, f.latency_us, f.device_latency_us
+            "{:12} {:>13} {:>14} {:>11} {:>11} {:>9}",
+            "", "writes/fsync", "flushes/fsync", "us", "device us", "over"
         );
+        for (name, f) in
+            [("append 4K", self.append_4k), ("create 10K", self.create_10k), ("16 threads", self.threads_16)]
+        {
+            let over = (f.latency_us / f.device_latency_us - 1.0) * 100.0;
+            println!(
+                "{name:12} {:13.2} {:14.2} {:11.1} {:11.1} {over:7.0} %",
+                f.writes_per_fsync, f.flushes_per_fsync, f.latency_us, f.device_latency_us
+            );
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 fn disk(has_fua: bool) -> Arc<SimDisk> {
