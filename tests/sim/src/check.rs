@@ -51,13 +51,18 @@ pub fn check_tree(tree: &Tree, records: &[Record], cut: &Cut) -> Result<(), Stri
     Ok(())
 }
 
-/// The full walk of the pool finds nothing.
+/// The full walk of the pool finds nothing; where disks were harmed, after a scrub.
 ///
 /// # Errors
 /// What it finds.
-pub fn check_pool(open: &Open) -> Result<(), String> {
+pub fn check_pool(open: &Open, is_harmed: bool) -> Result<(), String> {
     // A walk wants a pool that is quiet: a scan writes down how far it is.
     open.spa.scan_wait(SCAN_LOOK, &mut |_| ());
+    // The first may be one that was begun before.
+    for _ in 0..if is_harmed { 2 } else { 0 } {
+        open.spa.scrub().map_err(|e| format!("scrub: {e}"))?;
+        open.spa.scan_wait(SCAN_LOOK, &mut |_| ());
+    }
     open.spa.sync().map_err(|e| format!("sync after recovery: {e}"))?;
     let report = open.spa.verify(&mut |_| ()).map_err(|e| format!("verify: {e}"))?;
     if report.is_clean() { Ok(()) } else { Err(format!("verify: {:?}", report.findings)) }

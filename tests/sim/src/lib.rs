@@ -9,6 +9,7 @@
 //! | [`worker`] | random operations, and the model of what they did |
 //! | [`admin`] | random commands on datasets, and the model of what they did |
 //! | [`content`], [`history`] | the model's parts |
+//! | [`harm`] | what disks do wrong while there is power |
 //! | [`tree`] | a file system as it is found |
 //! | [`watch`] | states of the disks, kept at many of their requests |
 //! | [`check`] | a recovered pool against the model |
@@ -18,6 +19,7 @@
 pub mod admin;
 pub mod check;
 pub mod content;
+pub mod harm;
 pub mod history;
 pub mod layout;
 pub mod plan;

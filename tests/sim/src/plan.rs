@@ -2,6 +2,7 @@
 //!
 //! A swarm: each seed leaves whole classes of operations out and weighs the others anew, so that rare combinations come
 //! up often in some seeds instead of seldom in all.
+use crate::harm::Harm;
 use crate::layout::Layout;
 use blockdev::WriteCache;
 use blockdev_sim::Random;
@@ -165,6 +166,10 @@ pub struct Plan {
     pub content_max: u64,
     /// Operations and their weights.
     pub weights: Vec<(Class, u64)>,
+    /// What disks do wrong.
+    pub harm: Harm,
+    /// The disks that do.
+    pub harmed: Vec<usize>,
 }
 
 impl Plan {
@@ -180,7 +185,7 @@ impl Plan {
         let fast = random.within(5, 100);
         let slow = fast + random.pick(&[1, 50, 400, 3000]);
         let nr_threads = random.pick(&[1, 1, 2, 3, 4]);
-        Self {
+        let mut plan = Self {
             seed,
             layout,
             disk_size: random.pick(&[64_u64, 64, 96, 160]) << 20,
@@ -203,7 +208,12 @@ impl Plan {
             offset_max: random.pick(&[50_000, 300_000, 300_000, 2_000_000, 300_000_000]),
             content_max: (write_max * 10).clamp(300_000, 1_500_000),
             weights: weights(random),
-        }
+            harm: Harm::None,
+            harmed: Vec::new(),
+        };
+        // Last, so that all else is as it was before there was harm.
+        (plan.harm, plan.harmed) = Harm::pick(&plan.layout, random);
+        plan
     }
 }
 

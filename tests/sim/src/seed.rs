@@ -1,6 +1,7 @@
 //! A whole seed: generations of work on one pool, each ended by a power cut, and every kept moment of it tried.
 use crate::admin::{Admin, AdminRecord};
 use crate::check::{check_pool, check_tree};
+use crate::harm::{self, Harm};
 use crate::history::Cut;
 use crate::plan::Plan;
 use crate::pool::{self, Open};
@@ -11,6 +12,7 @@ use blockdev_sim::{CrashMode, Image, Random, SimDisk};
 use rt_sim::Config;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use vfs::{Caller, NewNode, WalkFrom};
 
@@ -70,6 +72,8 @@ struct Run {
     random: Random,
     /// What no group holds may come out of an intent log.
     has_log: bool,
+    /// Flushes of this generation do nothing.
+    is_lying: bool,
     report: Report,
 }
 
@@ -77,12 +81,13 @@ impl Run {
     fn new(plan: Plan) -> Self {
         let report = Report { seed: plan.seed, layout: plan.layout.name(), ..Report::default() };
         let has_log = !plan.properties.contains(&("sync", "disabled".to_owned()));
-        Self { random: Random::new(plan.seed), has_log, plan, report }
+        Self { random: Random::new(plan.seed), has_log, is_lying: false, plan, report }
     }
 
     fn generations(&mut self) {
         let mut images: Option<Vec<Image>> = None;
         for generation in 0..self.plan.nr_generations as u64 {
+            self.is_lying = self.plan.harm == Harm::Lies && generation + 1 == self.plan.nr_generations as u64;
             images = Some(self.generation(generation, images.as_deref()));
         }
         let digests = images.iter().flatten().map(Image::digest);
@@ -97,14 +102,17 @@ impl Run {
         let tree = must("reading the tree to start from", Tree::read(&open));
         let shared = Shared::new(&self.plan, &open);
         watch.follow(&shared);
+        self.harm(&disks);
+        let troubles = self.let_vanish(&disks);
         let (records, admin) = self.work(&shared, &open, &tree);
+        troubles.end();
         let sync_acks = shared.sync_acks.lock().clone();
         drop(shared);
         let (captures, nr_requests) = watch.finish();
         self.report.requests += nr_requests;
         self.report.operations += records.iter().map(|r| r.log.len() as u64).sum::<u64>();
         let ends_clean = self.random.chance(1, 5);
-        if ends_clean {
+        if ends_clean && !self.is_lying {
             must("closing", open.export());
             self.check_closed(&disks, &records, &admin);
         } else {
@@ -114,12 +122,42 @@ impl Run {
         must("a snapshot", admin.check_taken(&records, &sync_acks));
         let moments = Moments { generation, base_txg, records, admin, sync_acks };
         self.try_cuts(&captures, &moments);
+        if self.is_lying {
+            return Vec::new();
+        }
         let base = self.random.below(captures.len() as u64) as usize;
         let mut random = self.random.fork();
         let left = cut(&captures[base], &mut random).1;
         // What the next generation starts from is a crash point like the others.
         self.try_cut(&captures[base], &left, &moments, "base");
         left
+    }
+
+    /// From now on disks do wrong what the plan says.
+    fn harm(&mut self, disks: &[Arc<SimDisk>]) {
+        for disk in &self.plan.harmed {
+            match self.plan.harm {
+                Harm::Faulty => disks[*disk].set_rates(harm::rates(&mut self.random)),
+                Harm::Lies => disks[*disk].set_lying(self.is_lying),
+                Harm::None | Harm::Rot | Harm::Vanishing => {}
+            }
+        }
+    }
+
+    /// What is on the disks may lack redundancy.
+    fn has_damage(&self) -> bool {
+        matches!(self.plan.harm, Harm::Faulty | Harm::Vanishing)
+    }
+
+    /// From now on disks vanish and come back, if the plan says so.
+    fn let_vanish(&mut self, disks: &[Arc<SimDisk>]) -> Troubles {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let thread = (self.plan.harm == Harm::Vanishing).then(|| {
+            let harmed: Vec<_> = self.plan.harmed.iter().map(|disk| disks[*disk].clone()).collect();
+            let (random, is_over) = (self.random.fork(), is_over.clone());
+            rt::spawn("troubles", move || harm::vanish(&harmed, random, &is_over))
+        });
+        Troubles { thread, is_over }
     }
 
     fn open(&mut self, disks: &[Arc<SimDisk>], is_old: bool) -> (Open, Arc<Watch>) {
@@ -176,7 +214,7 @@ impl Run {
             Cut { at: u64::MAX, acked_by: u64::MAX, txg: u64::MAX, has_log: false, all_before: u64::MAX };
         must("a closed pool", check_tree(&tree, records, &all));
         must("a closed pool", admin.check(&open, &all, usize::MAX, &mut self.random));
-        must("a closed pool", check_pool(&open));
+        must("a closed pool", check_pool(&open, self.has_damage()));
         open.abandon();
     }
 
@@ -194,22 +232,40 @@ impl Run {
     fn try_cut(&mut self, capture: &Capture, images: &[Image], moments: &Moments, mode: &str) {
         self.report.crash_points += 1;
         let mut disks = pool::instant_disks(&self.plan, images);
-        let missing = match self.random.below(3) {
+        let mut missing = match self.random.below(3) {
             0 => self.plan.layout.pick_dispensable(&mut self.random),
             _ => Vec::new(),
         };
-        let mut number = 0..;
-        let mut left = disks.clone();
-        left.retain(|_| number.next().is_none_or(|n: usize| !missing.contains(&n)));
         // While the pool is being opened a side may still lack what it is opened by, the group or the end of a log: that
         // was never acknowledged, nobody has seen it yet, and only all of the disks together must have it.
-        if capture.at > 0 {
-            disks = left;
+        if capture.at == 0 {
+            missing.clear();
         }
+        let mut is_harmed = false;
+        match self.plan.harm {
+            Harm::None | Harm::Lies => {}
+            Harm::Rot if capture.at == 0 => {}
+            Harm::Rot => {
+                let harmed = core::mem::take(&mut missing);
+                harmed.iter().for_each(|disk| harm::rot(&disks[*disk], &mut self.random));
+                is_harmed = !harmed.is_empty();
+            }
+            Harm::Faulty | Harm::Vanishing => {
+                missing.retain(|disk| self.plan.harmed.contains(disk));
+                is_harmed = true;
+            }
+        }
+        let mut number = 0..;
+        disks.retain(|_| number.next().is_none_or(|n: usize| !missing.contains(&n)));
         // What the group before the newest consists of is not used again yet: whoever rewinds finds it whole.
-        let is_older_checked = self.random.chance(1, 6);
-        let mut result = self.recover(capture, &disks, moments, is_older_checked);
-        if result.is_ok() && !moments.admin.kept.is_empty() && self.random.chance(1, 4) {
+        let is_older_checked = self.random.chance(1, 6) && !is_harmed;
+        let mut result = if self.is_lying {
+            self.look(capture, &disks, moments)
+        } else {
+            self.recover(capture, &disks, moments, (is_older_checked, is_harmed))
+        };
+        let may_go_back = !moments.admin.kept.is_empty() && !self.is_lying;
+        if result.is_ok() && may_go_back && self.random.chance(1, 4) {
             result = self.go_back(capture.at, images, moments);
         }
         if let Err(what) = result {
@@ -225,7 +281,7 @@ impl Run {
         capture: &Capture,
         disks: &[Arc<SimDisk>],
         moments: &Moments,
-        is_older_checked: bool,
+        (is_older_checked, is_harmed): (bool, bool),
     ) -> Result<(), String> {
         if is_older_checked {
             pool::check_older(&self.plan, disks, pool::newest_txg(disks), moments.base_txg)?;
@@ -233,16 +289,29 @@ impl Run {
         let open = pool::import(&self.plan, disks)?;
         let txg = open.spa.opened_at().0;
         let cut = moments.cut(capture.at, capture.at, txg, self.has_log);
-        self.check(&open, &cut, moments)?;
+        self.check(&open, &cut, moments, is_harmed)?;
         open.abandon();
         Ok(())
     }
 
-    fn check(&mut self, open: &Open, cut: &Cut, moments: &Moments) -> Result<(), String> {
+    /// Opens what disks left whose flushes did nothing. Not to be opened, and not to be read, is the honest answer; what
+    /// is read is what the group of the uberblock held.
+    fn look(&self, capture: &Capture, disks: &[Arc<SimDisk>], moments: &Moments) -> Result<(), String> {
+        let Ok(open) = pool::import(&self.plan, disks) else { return Ok(()) };
+        let txg = open.spa.opened_at().0;
+        let result = Tree::read(&open).map_or(Ok(()), |tree| {
+            let cut = Cut { all_before: 0, ..moments.cut(capture.at, 0, txg, self.has_log) };
+            check_tree(&tree, &moments.records, &cut)
+        });
+        open.abandon();
+        result
+    }
+
+    fn check(&mut self, open: &Open, cut: &Cut, moments: &Moments, is_harmed: bool) -> Result<(), String> {
         let tree = Tree::read(open)?;
         check_tree(&tree, &moments.records, cut)?;
         moments.admin.check(open, cut, DATASETS_READ, &mut self.random)?;
-        check_pool(open)?;
+        check_pool(open, is_harmed)?;
         tree.check_orphans(open.fs.objset())
     }
 
@@ -257,7 +326,9 @@ impl Run {
         let txg = open.spa.opened_at().0;
         if let Some(kept) = moments.admin.kept.iter().find(|kept| kept.txg == txg) {
             let cut = moments.cut(at, kept.start, txg, false);
-            self.check(&open, &cut, moments).map_err(|e| format!("back at the checkpoint of {txg}: {e}"))?;
+            let is_harmed = self.has_damage();
+            self.check(&open, &cut, moments, is_harmed)
+                .map_err(|e| format!("back at the checkpoint of {txg}: {e}"))?;
         }
         open.abandon();
         Ok(())
@@ -278,6 +349,21 @@ impl Run {
         self.report.virtual_ms = stats.now / 1_000_000;
         self.report.digest ^= stats.random_state;
         self.report
+    }
+}
+
+/// The thread that lets disks vanish.
+struct Troubles {
+    thread: Option<rt::JoinHandle>,
+    is_over: Arc<AtomicBool>,
+}
+
+impl Troubles {
+    fn end(self) {
+        self.is_over.store(true, Ordering::Release);
+        if let Some(thread) = self.thread {
+            thread.join();
+        }
     }
 }
 
