@@ -30,6 +30,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    codec::fletcher::use_best();
     let arguments = match parse(std::env::args().skip(1)) {
         Ok(arguments) => arguments,
         Err(why) => {

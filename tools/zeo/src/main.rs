@@ -23,6 +23,7 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    codec::fletcher::use_best();
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
         // clap prints help to stdout with status 0, mistakes to stderr with status 2.
