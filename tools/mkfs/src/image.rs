@@ -2,8 +2,8 @@
 //!
 //! An image is a file or block device, or several joined by commas when the pool spans them, each a bare pool or a
 //! partitioned disk. Opening for reading writes nothing; opening for writing takes a lock on the files.
-use crate::file_system;
 use crate::tree::walk::Covered;
+use crate::{file_system, host_id};
 use anyhow::{Context, Result, anyhow, bail};
 use blockdev::gpt::{TYPE_ZFS, Table};
 use blockdev::{BlockDevice, Partition};
@@ -12,7 +12,7 @@ use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use vfs::FileSystem;
-use zfs::spa::{ImportOptions, Spa};
+use zfs::spa::{ImportOptions, PoolState, Spa};
 
 /// What an image is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,13 +73,11 @@ impl Image {
         let options = ImportOptions {
             read_only: access == Access::Read,
             hostname: String::from("zeolite"),
+            hostid: host_id::get(),
             ..options.clone()
         };
         let spa = match Spa::import(&devices, &options) {
-            Err(zfs::Error::Busy) => bail!(
-                "{name}: another machine used the pool last and did not export it; export it there, or, if it is \
-                 gone for good, take it over: zeo pool import -f {name}"
-            ),
+            Err(zfs::Error::Busy) => bail!("{name}: {}", why_busy(name, &options, &devices)),
             Err(zfs::Error::MissingLog) => bail!(
                 "{name}: a log device of the pool is missing: name its file too; or, if it is lost, give up the changes \
                  that only it holds: zeo pool import -m {name}, or zeo pool remove -m {name} LOG"
@@ -186,6 +184,21 @@ impl Image {
     pub fn close(self) -> Result<()> {
         self.spa.export().context("close the pool")
     }
+}
+
+/// Why a pool is not opened that may be in use, and what to do.
+fn why_busy(name: &str, options: &ImportOptions, devices: &[Arc<dyn BlockDevice>]) -> String {
+    let is_exported = |d: &Arc<dyn BlockDevice>| Spa::probe(d).is_ok_and(|l| l.state == PoolState::Exported);
+    if options.hostid == 0 && (options.force || devices.iter().any(is_exported)) {
+        return format!("the pool has multihost protection, and {}", host_id::ADVICE);
+    }
+    if options.force {
+        return "another machine has the pool open: it shows signs of life; export it there".into();
+    }
+    format!(
+        "another machine used the pool last and did not export it; export it there, or, if it is gone for good, take it \
+         over: zeo pool import -f {name}"
+    )
 }
 
 fn open_device(path: &Path, access: Access) -> Result<(Part, Arc<dyn BlockDevice>)> {

@@ -21,6 +21,7 @@ pub mod boot;
 pub mod build;
 pub mod damage;
 pub mod file_system;
+pub mod host_id;
 pub mod image;
 pub mod info;
 pub mod layout;

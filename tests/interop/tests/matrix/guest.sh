@@ -32,11 +32,21 @@ same() {
     done
 }
 check() { local d; for d in fs clone fs@before; do same "$(at $d)" $d; done; }
+figures() {
+    zfs get -Hp -o name,property,value used,referenced,written,logicalreferenced "$pool/fs" "$pool/clone" "$pool/fs@before"
+    zfs get -Hp -o name,property,value usedbysnapshots,usedbydataset,logicalused "$pool/fs" "$pool/clone"
+}
+# What both say of space; before anything is written here.
+same_figures() {
+    figures | LC_ALL=C sort > /tmp/have; LC_ALL=C sort "$share/figures" > /tmp/want
+    diff /tmp/want /tmp/have || die "figures"
+}
 take() {
     local d kind
     for d in fs clone fs@before; do
         for kind in sha256 meta; do "list_$kind" "$(at $d)" > "$share/$(tr @ . <<<"$d").$kind"; done
     done
+    zpool sync "$pool"; figures > "$share/figures"
 }
 change() {
     local d
@@ -99,7 +109,7 @@ log_changes() {
 
 # What each state takes: open what was left, make it whole, leave it in the same state.
 take_whole() {
-    import $all; check; whole
+    import $all; same_figures; check; whole
     zfs receive "$pool/copy" < "$share/ours.zfs" || die "receive"
     same "/a/$pool/copy/.zfs/snapshot/before" fs@before; zfs destroy -r "$pool/copy"
     change 1; zfs snapshot "$pool/fs@theirs"; zfs clone "$pool/fs@theirs" "$pool/theirs"; rm "/a/$pool/theirs/noise"; zpool sync "$pool"
@@ -108,12 +118,12 @@ take_whole() {
 }
 # The lost disks stay away while the pool is looked at and written, then they come back.
 take_degraded() {
-    import $present; check; change 1; take; zpool export "$pool"
+    import $present; same_figures; check; change 1; take; zpool export "$pool"
     import $all; resilvered; check; whole_but_spare
     change 2; lose; change 3; take; zpool export "$pool"
 }
 take_half() {
-    fast; import $all; resilvered; check; whole_but_spare
+    fast; import $all; same_figures; resilvered; check; whole_but_spare
     lose; change 1; change 2; half; take; zpool export "$pool"
 }
 take_logged() { import $all; check; whole; change 1; log_changes; take; }
@@ -124,4 +134,4 @@ whole_but_spare() {
     [ -z "$spare" ] || zpool detach "$pool" "$spare"
     whole
 }
-finish() { import $all; check; whole; zpool export "$pool"; }
+finish() { import $all; same_figures; check; whole; zpool export "$pool"; }

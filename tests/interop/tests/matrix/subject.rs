@@ -5,6 +5,7 @@ use blockdev_host::MemDisk;
 use interop_tests::Judged;
 use mkfs::tree::manifest::{self, List};
 use mkfs::tree::walk::Covered;
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,6 +51,37 @@ impl Subject {
                 std::fs::write(self.list(dataset, kind), text).unwrap();
             }
         }
+        spa.sync().unwrap();
+        std::fs::write(self.lists.join("figures"), self.figures(spa)).unwrap();
+    }
+
+    /// As `zfs get -Hp` prints them.
+    fn figures(&self, spa: &Arc<Spa>) -> String {
+        let mut text = String::new();
+        for dataset in DATASETS {
+            let name = format!("{}/{dataset}", self.layout.name);
+            let f = spa.figures(&name).unwrap();
+            let mut figures = vec![
+                ("used", f.space.used),
+                ("referenced", f.space.referenced),
+                ("written", f.written),
+                ("logicalreferenced", f.space.logical_referenced),
+            ];
+            if !dataset.contains('@') {
+                figures.push(("usedbysnapshots", f.space.used_by_snapshots));
+                figures.push(("usedbydataset", f.space.used_by_dataset));
+                figures.push(("logicalused", f.space.logical_used));
+            }
+            figures.iter().for_each(|(what, value)| writeln!(text, "{name}\t{what}\t{value}").unwrap());
+        }
+        sorted(text.as_bytes())
+    }
+
+    /// What the other said of space is what is said here.
+    pub fn compare_figures(&self, spa: &Arc<Spa>) {
+        let want = sorted(&std::fs::read(self.lists.join("figures")).unwrap());
+        let difference = golden_tests::difference(want.as_bytes(), self.figures(spa).as_bytes());
+        assert_eq!(difference, None, "{} (-: OpenZFS's figures)", self.layout.name);
     }
 
     /// What the other listed is what is there: neither less nor more.

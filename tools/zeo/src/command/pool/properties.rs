@@ -25,6 +25,9 @@ pub fn set(setting: &str, name: &str) -> Result<()> {
     let Some(number) = property.values().iter().position(|v| *v == value) else {
         bail!("'{}' is one of: {}", property.name(), property.values().join(", "));
     };
+    if property == PoolNumber::MultiHost && number != 0 && mkfs::host_id::get() == 0 {
+        bail!("{}", mkfs::host_id::ADVICE);
+    }
     let image = Image::open(name, Access::Write)?;
     let done = image.spa().set_pool_number(property, number as u64);
     let closed = image.close();
