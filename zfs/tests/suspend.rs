@@ -147,3 +147,42 @@ fn a_patient_pool_that_is_closed_answers_its_users() {
     spa.abandon();
     assert_eq!(user.join().unwrap(), Err(Error::Suspended));
 }
+
+/// Runs `job` on a thread of its own: a hang is a failure, not a test that never ends.
+fn in_time<R: Send + 'static>(job: impl FnOnce() -> R + Send + 'static) -> R {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || sender.send(job()));
+    receiver.recv_timeout(Duration::from_secs(120)).expect("it hangs")
+}
+
+#[test]
+fn a_pool_that_is_suspended_while_a_scan_looks_at_it_can_be_exported() {
+    let (disk, spa) = pool(Some(FailMode::Continue));
+    (0..20).for_each(|_| write(&spa));
+    spa.sync().unwrap();
+    // A scan that takes long, step by step, and a group whose writes take long and fail: a step waits for the group.
+    disk.set_hook(Some(Arc::new(|op: &Op| {
+        if matches!(op, Op::Read { .. }) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        None
+    })));
+    spa.scrub().unwrap();
+    write(&spa);
+    let (group, is_written) = std::sync::mpsc::channel();
+    disk.set_hook(Some(Arc::new(move |op: &Op| {
+        if !matches!(op, Op::Write { .. }) {
+            return None;
+        }
+        let _ = group.send(());
+        std::thread::sleep(Duration::from_millis(100));
+        Some(DiskError::Io)
+    })));
+    let writer = {
+        let spa = spa.clone();
+        std::thread::spawn(move || spa.sync())
+    };
+    is_written.recv().unwrap();
+    assert_eq!(in_time(move || spa.export()), Err(Error::Suspended));
+    assert_eq!(in_time(move || writer.join().unwrap()), Err(Error::Suspended));
+}

@@ -47,6 +47,7 @@ pub use errors::ErrorScrub;
 pub use ondisk::scan::{ScanFunc, ScanState};
 
 use crate::spa::Spa;
+use crate::txg::Txgs;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use core::time::Duration;
@@ -57,6 +58,16 @@ use rt::{Instant, JoinHandle, SpinLock};
 
 /// How long a step that could not even begin waits before the next try.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// Tells that the thread has ended, also when it does by a panic.
+struct TellEnd<'a>(&'a Scan);
+
+impl Drop for TellEnd<'_> {
+    fn drop(&mut self) {
+        self.0.state.lock().is_over = true;
+        self.0.wake();
+    }
+}
 
 /// The pool's scan.
 #[derive(Debug, Default)]
@@ -82,6 +93,8 @@ struct State {
     /// The place has moved since it was stored.
     is_dirty: bool,
     is_stopping: bool,
+    /// The thread has ended.
+    is_over: bool,
     pass: Pass,
     /// Blocks below which nothing could be walked: what devices miss there is unknown.
     nr_unseen: u64,
@@ -131,6 +144,9 @@ impl Scan {
     }
 
     /// Ends the thread after the step under way. What it has done is stored if the pool still takes it.
+    ///
+    /// To be called where nothing waits for the pool to go on: a step waits for the group that is being written, and a
+    /// suspended pool writes it when it goes on, or not at all once it is closed.
     pub(crate) fn stop(&self) {
         self.state.lock().is_stopping = true;
         self.wake();
@@ -140,7 +156,19 @@ impl Scan {
         }
     }
 
+    /// As [`Self::stop`] while the pool is still open: comes back without the thread's end when the pool is suspended
+    /// meanwhile. An export would otherwise wait for a step, the step for the sync thread, and that for the user.
+    pub(crate) fn stop_unless_suspended(&self, txgs: &Txgs) {
+        self.state.lock().is_stopping = true;
+        self.wake();
+        let has_thread = self.thread.lock().is_some();
+        self.changed.wait("scan end", || {
+            (!has_thread || self.state.lock().is_over || txgs.is_suspended()).then_some(())
+        });
+    }
+
     fn run(&self, spa: &Arc<Spa>) {
+        let _over = TellEnd(self);
         let mut stepper = step::Stepper::new(spa);
         while self.wait_for_work(spa) {
             let result = stepper.step(spa);

@@ -69,7 +69,7 @@ impl Spa {
     /// `Suspended`, `Io`; the pool is closed all the same.
     pub fn export(&self) -> Result<()> {
         let _admin = self.admin.lock();
-        self.scan().stop();
+        self.scan().stop_unless_suspended(&self.txgs);
         self.beat.stop();
         let result = match self.check_writable() {
             Ok(()) => self.write_exported(),

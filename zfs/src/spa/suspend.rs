@@ -74,6 +74,8 @@ impl Spa {
         assert!(mode != FailMode::Panic, "the pool is suspended and its failmode is panic");
         self.state.lock().may_go_on = false;
         self.txgs.suspend(mode == FailMode::Wait);
+        // Whoever waits for the scan's end must not wait for a step that waits for this group.
+        self.scan().wake();
         let is_closed = self.suspension.wait("pool suspended", || {
             let state = self.state.lock();
             if state.is_closed { Some(true) } else { state.may_go_on.then_some(false) }
