@@ -98,11 +98,15 @@ impl ZplFs {
                 self.of(object)?.replay_write(offset, data, u64::MAX)
             }
             Record::Write { object, offset, length, data: WriteData::Block(_) } => {
-                let block = block.ok_or(Error::Io)?.0.to_contiguous();
+                let (znode, block) = (self.of(object)?, block.ok_or(Error::Io)?.0.to_contiguous());
                 // The block is the file's whole block, of which only a part may have been written.
                 let start = offset - offset % (block.len() as u64).max(1);
                 let end = offset.checked_add(length).ok_or(Error::Io)?;
-                self.of(object)?.replay_write(start, &block, end)
+                // It may also be newer than the record: what it has behind the file's end at this record would be shown
+                // when the file grows, and would make the file's block larger than the next record knows it: blocks
+                // cannot be cloned into a file of larger ones.
+                let kept = end.max(znode.size()).saturating_sub(start).min(block.len() as u64);
+                znode.replay_write(start, &block[..kept as usize], end)
             }
             Record::Write2 { object, offset, length } => {
                 let znode = self.of(object)?;

@@ -422,6 +422,33 @@ fn a_logged_clone_is_replayed_though_its_source_is_gone() {
     assert_clean(&spa, "replayed");
 }
 
+#[test]
+fn a_clone_is_replayed_into_a_file_whose_block_grew_after_it() {
+    let disk = Arc::new(MemDisk::new(128 << 20));
+    let spa = pools::create(&disk, |_| ());
+    spa.set_property("tank", &Property::LogBias, &PropertyValue::Number(1)).unwrap();
+    let tree = tree(&spa, "tank");
+    let mut random = Random(9);
+    tree.write("/source", &random.bytes(17_197)).unwrap();
+    spa.sync().unwrap();
+    warm(&tree);
+    let group = spa.txgs().open_txg();
+    // The record of the first write points to the file's block as it is when it is logged: after the last write.
+    tree.write("/copy", &random.bytes(17_130)).unwrap();
+    clone_file((&tree, "/source"), (&tree, "/copy")).unwrap();
+    let last = random.bytes(19_331);
+    let copy = tree.open("/copy", OpenFlags::WRITE).unwrap();
+    copy.write_at(0, &mut vfs::SliceSource::new(&last)).unwrap();
+    fsync(&tree, "/copy").unwrap();
+    assert_eq!(spa.txgs().open_txg(), group, "the log was not used");
+    let survivor = Arc::new(disk.after_crash(Crash::DropAll));
+    spa.abandon();
+    let spa = pools::import(&survivor);
+    let tree = self::tree(&spa, "tank");
+    assert!(tree.read("/copy").unwrap() == last);
+    assert_clean(&spa, "replayed");
+}
+
 /// One life: files are cloned, changed and deleted, groups close in between. What fsync has acknowledged is noted.
 fn life(disk: &Arc<MemDisk>, acked: &mut Vec<String>) -> vfs::Result<()> {
     let device: Arc<dyn blockdev::BlockDevice> = disk.clone();
