@@ -67,11 +67,25 @@ impl Pool {
     }
 
     fn assert_clean(&self) {
-        // A walk wants a pool that is quiet: what devices missed is being brought back.
-        self.spa.scan_wait(Duration::from_millis(100), &mut |_| {});
-        self.spa.sync().unwrap();
+        self.settle();
         let report = self.spa.verify(&mut |_| {}).unwrap();
         assert!(report.is_clean(), "{:#?}", report.findings);
+    }
+
+    /// A walk wants a pool that is quiet. What devices missed is brought back in the background, and begins only in a
+    /// group after the one in which they are found usable: quiet is what stays so from group to group.
+    fn settle(&self) {
+        let mut nr_quiet = 0;
+        for _ in 0..200 {
+            self.spa.log_history("settling").unwrap();
+            self.spa.scan_wait(Duration::from_millis(20), &mut |_| {});
+            let is_quiet =
+                self.spa.storage().resilver_range().is_none() && !self.spa.scan_status().is_running();
+            nr_quiet = if is_quiet { nr_quiet + 1 } else { 0 };
+            if nr_quiet == 3 {
+                break;
+            }
+        }
     }
 
     fn state(&self, nr: usize) -> VdevState {

@@ -19,7 +19,7 @@ use ondisk::scan::ScanState;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Plan {
     /// The vdevs' generation when the resilver under way began.
-    generation: u64,
+    pub(super) generation: u64,
     /// What was still missing when the last one had ended, and the generation then.
     left: Option<(u64, (Txg, Txg))>,
 }
@@ -57,12 +57,8 @@ pub(crate) fn start_if_due(spa: &Arc<Spa>, ctx: &SyncCtx, tx: &DmuTx) -> Result<
     };
     let is_scanning = phys.state == ScanState::Scanning;
     let is_resilvering = is_scanning && phys.func == ScanFunc::Resilver;
-    // One taken up after an import knows of no generation yet; it goes on if it covers all that is missing.
-    let is_taken_up = is_resilvering && plan == Plan::default();
-    if is_taken_up && phys.min_txg < range.0 && range.1 < phys.max_txg {
-        spa.scan().state.lock().resilver.generation = generation;
-        return Ok(());
-    }
+    // One that was under way when the pool was opened is of no generation, and begins again: what it had walked may have been
+    // walked without a leaf that was away or given up then, which would count as brought up to date at its end.
     if is_resilvering && plan.generation == generation {
         return Ok(());
     }

@@ -128,7 +128,7 @@ pub(super) fn store_now(spa: &Arc<Spa>) -> Result<()> {
 pub(super) fn end(spa: &Spa, ctx: &SyncCtx, tx: &DmuTx, is_complete: bool) -> Result<()> {
     let now = spa.time();
     let is_complete = is_complete && !super::resilver::is_outdated(spa);
-    let (phys, queue, nr_unseen) = {
+    let (phys, queue, nr_unseen, generation) = {
         let mut state = spa.scan().state.lock();
         if state.phys.state != ScanState::Scanning {
             return Ok(());
@@ -140,7 +140,7 @@ pub(super) fn end(spa: &Spa, ctx: &SyncCtx, tx: &DmuTx, is_complete: bool) -> Re
         state.generation += 1;
         state.queue = BTreeMap::new();
         state.stored_queue = BTreeMap::new();
-        (state.phys, queue, state.nr_unseen)
+        (state.phys, queue, state.nr_unseen, state.resilver.generation)
     };
     // Only who has looked at everything can say that what was lost is not any more.
     let has_seen_all = is_complete && phys.func == ScanFunc::Scrub && phys.min_txg == Txg::ZERO;
@@ -156,7 +156,7 @@ pub(super) fn end(spa: &Spa, ctx: &SyncCtx, tx: &DmuTx, is_complete: bool) -> Re
     let word = if is_complete { "scan done" } else { "scan cancelled" };
     spa.note_internal(tx, word, &format!("errors={}", phys.errors))?;
     if phys.func == ScanFunc::Resilver && is_complete {
-        spa.resilver_done(ctx, tx, phys.max_txg.prev(), nr_unseen == 0)?;
+        spa.resilver_done(ctx, tx, (phys.max_txg.prev(), generation), nr_unseen == 0)?;
         super::resilver::ended(spa, phys.max_txg.prev());
     }
     spa.scan().wake();

@@ -20,7 +20,9 @@ fn the_end_of_one_scan_does_not_end_the_next() {
             sync::set_up(spa, tx, func, (Txg::ZERO, tx.txg()))
         })
         .unwrap();
-        spa.scan().state.lock().generation
+        let mut state = spa.scan().state.lock();
+        state.resilver.generation = spa.storage().resilver_generation();
+        state.generation
     };
     let first = begin(ScanFunc::Scrub);
     let second = begin(ScanFunc::Resilver);

@@ -82,6 +82,8 @@ pub struct Health {
     /// Transaction groups whose writes did not reach it. The flag saves readers the lock.
     missing: SpinLock<TxgRanges>,
     has_missing: AtomicBool,
+    /// Resilvers of earlier generations (`Storage::resilver_generation`) were walked without it.
+    back_since: AtomicU64,
     /// Those among them that a resilver under way could not bring back.
     unhealed: SpinLock<TxgRanges>,
     /// `missing` has changed since it was last written.
@@ -117,6 +119,7 @@ impl Health {
             is_gone: AtomicBool::new(false),
             missing: SpinLock::new(TxgRanges::new()),
             has_missing: AtomicBool::new(false),
+            back_since: AtomicU64::new(0),
             unhealed: SpinLock::new(TxgRanges::new()),
             is_dirty: AtomicBool::new(false),
             object: AtomicU64::new(0),
@@ -268,6 +271,16 @@ impl Health {
         self.object.store(object.0, Ordering::Release);
         self.has_missing.store(!missing.is_empty(), Ordering::Release);
         *self.missing.lock() = missing;
+    }
+
+    /// It is about to be used again: resilvers of generations before `generation` bring nothing back to it.
+    pub(crate) fn come_back(&self, generation: u64) {
+        self.back_since.store(generation, Ordering::Release);
+    }
+
+    /// Whether a resilver of that generation was walked with it from its beginning.
+    pub(crate) fn was_there(&self, generation: u64) -> bool {
+        self.back_since.load(Ordering::Acquire) <= generation
     }
 
     /// A block of that group could not be brought back to it.

@@ -8,6 +8,7 @@ use crate::event::Event;
 use crate::vdev::{IoGroup, Leaf, Part, Priority};
 use crate::{Error, Result};
 use abd::Abd;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use ondisk::gang::GANG_HEADER_SIZE;
@@ -49,9 +50,9 @@ impl Storage {
         self.resilver_generation.load(Ordering::Acquire)
     }
 
-    /// A leaf has come that misses something.
-    pub(crate) fn request_resilver(&self) {
-        self.resilver_generation.fetch_add(1, Ordering::AcqRel);
+    /// A leaf has come that misses something: the generation from which on resilvers are walked with it.
+    pub(crate) fn request_resilver(&self) -> u64 {
+        self.resilver_generation.fetch_add(1, Ordering::AcqRel) + 1
     }
 
     /// Whether a leaf that could be written now misses a part of that block.
@@ -228,10 +229,11 @@ impl Storage {
         nr_failed
     }
 
-    /// A resilver has seen every block up to `last`. `is_complete`: it could read all of them.
-    pub(crate) fn resilvered(&self, last: Txg, is_complete: bool) {
+    /// A resilver of that generation has seen every block up to `last`. `is_complete`: it could read all of them.
+    pub(crate) fn resilvered(&self, last: Txg, is_complete: bool, generation: u64) {
         let leaves = self.leaves();
-        for leaf in leaves.iter().filter(|leaf| is_complete && leaf.is_usable()) {
+        let took_part = |leaf: &&Arc<Leaf>| leaf.is_usable() && leaf.health().was_there(generation);
+        for leaf in leaves.iter().filter(|leaf| is_complete && took_part(leaf)) {
             leaf.health().healed_up_to(last);
         }
     }

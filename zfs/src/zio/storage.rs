@@ -146,7 +146,9 @@ impl Storage {
             log_pace: LogPace::default(),
             syncing: AtomicU64::new(0),
             has_lost_flush: AtomicBool::new(false),
-            resilver_generation: AtomicU64::new(0),
+            // A resilver that an earlier opening of the pool began has 0: it was perhaps walked without a leaf that
+            // is here now.
+            resilver_generation: AtomicU64::new(1),
             vdevs,
             arc: ArcCache::new(config.arc_target),
             events: config.events.clone(),
