@@ -528,6 +528,129 @@ fn a_resilver_goes_on_after_a_power_cut() {
     pool.spa.export().unwrap();
 }
 
+impl Pool {
+    /// Opens it on all its disks but those that are `absent`, lets a resilver write that much to each disk of `slow`, and
+    /// closes the pool. Bytes written to each of `slow`.
+    fn resilver_a_bit(&mut self, absent: &[usize], slow: &[usize], bytes: u64) -> Vec<u64> {
+        let written: Vec<_> = slow.iter().map(|_| Arc::new(AtomicU64::new(0))).collect();
+        for (nr, written) in slow.iter().zip(&written) {
+            let written = written.clone();
+            self.disks[*nr].set_hook(Some(Arc::new(move |op: &Op| {
+                if let Op::Write { data, .. } = op {
+                    written.fetch_add(data.len() as u64, Ordering::Relaxed);
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                None
+            })));
+        }
+        self.open_without(absent);
+        while bytes > 0 && written.iter().any(|w| w.load(Ordering::Relaxed) < bytes) {
+            assert!(self.spa.scan_status().func != ScanFunc::Resilver || self.spa.scan_status().is_running());
+            std::thread::yield_now();
+        }
+        if bytes == 0 {
+            let status = wait(&self.spa);
+            assert_eq!(
+                (status.func, status.state, status.errors),
+                (ScanFunc::Resilver, ScanState::Finished, 0)
+            );
+        }
+        self.spa.export().unwrap();
+        slow.iter().for_each(|nr| self.disks[*nr].set_hook(None));
+        written.iter().map(|written| written.load(Ordering::Relaxed)).collect()
+    }
+
+    fn open_without(&mut self, absent: &[usize]) {
+        let there = self.disks.iter().enumerate().filter(|(nr, _)| !absent.contains(nr));
+        let devices: Vec<_> = there.map(|(_, disk)| disk.clone() as Arc<dyn BlockDevice>).collect();
+        self.spa = Spa::import(&devices, &ImportOptions::default()).unwrap();
+    }
+}
+
+/// A pool that is closed, whose disks `stale` miss so many MiB.
+fn pool_with_stale(kind: TopKind, width: usize, stale: &[usize], nr_mib: u64) -> (Pool, Vec<ObjectId>) {
+    let mut pool = Pool::create(kind, width);
+    pool.reopen_without(stale);
+    let objset = dataset(&pool.spa, "tank/a", 1);
+    let ids = (0..nr_mib).map(|nr| write_object(&objset, 1 + nr * 100, 64)).collect();
+    drop(objset);
+    pool.spa.export().unwrap();
+    (pool, ids)
+}
+
+impl Pool {
+    /// Everything is right on copies of the disks, and so it is without each of these sets of them.
+    fn assert_whole(&self, ids: &[ObjectId], without: &[&[usize]]) {
+        for absent in without {
+            let there = self.disks.iter().enumerate().filter(|(nr, _)| !absent.contains(nr));
+            let devices: Vec<_> =
+                there.map(|(_, disk)| Arc::new(disk.snapshot()) as Arc<dyn BlockDevice>).collect();
+            let spa = Spa::import(&devices, &ImportOptions::default()).unwrap();
+            assert_clean(&spa);
+            let objset = spa.open_dataset("tank/a").unwrap().objset();
+            for (nr, id) in ids.iter().enumerate() {
+                let read = objset.hold(*id).unwrap().read_vec(63 * u64::from(RECORD), RECORD as usize);
+                assert!(read.unwrap() == noise(1 + nr as u64 * 100 + 63, RECORD as usize));
+            }
+            drop(objset);
+            spa.abandon();
+        }
+    }
+}
+
+#[test]
+fn a_resilver_goes_on_where_the_pool_was_closed() {
+    for (kind, width, stale) in [(TopKind::Mirror, 2, 1), (TopKind::RaidZ { nparity: 1 }, 3, 2)] {
+        let (mut pool, ids) = pool_with_stale(kind, width, &[stale], 8);
+        let first = pool.resilver_a_bit(&[], &[stale], 1 << 20)[0];
+        assert_eq!(pool.nr_stale(), 1);
+        let rest = pool.resilver_a_bit(&[], &[stale], 0)[0];
+        assert_eq!(pool.nr_stale(), 0);
+        let all = first + rest;
+        let share = if kind == TopKind::Mirror { 8u64 << 20 } else { 4 << 20 };
+        assert!(rest < share - (1 << 20), "{kind:?}: {first} and then {rest}");
+        assert!(all > share, "{kind:?}: {first} and then {rest}");
+        let kept: Vec<usize> = (0..width).filter(|nr| *nr != stale).collect();
+        pool.assert_whole(&ids, &[&[], &kept[..1], &[stale]]);
+    }
+}
+
+#[test]
+fn a_resilver_begins_again_when_a_device_comes_that_was_away() {
+    let (mut pool, ids) = pool_with_stale(TopKind::Mirror, 3, &[1, 2], 16);
+    // Both are begun with; then one is away while the other's part goes on.
+    pool.resilver_a_bit(&[], &[1, 2], 1 << 20);
+    pool.resilver_a_bit(&[2], &[1], 1 << 20);
+    let written = pool.resilver_a_bit(&[], &[1, 2], 0);
+    assert!(written.iter().all(|written| *written > 16 << 20), "{written:?}");
+    pool.assert_whole(&ids, &[&[], &[0, 1], &[0, 2], &[1, 2]]);
+}
+
+#[test]
+fn a_replacement_goes_on_where_the_pool_was_closed() {
+    let (mut pool, ids) = pool_with_stale(TopKind::Mirror, 2, &[], 8);
+    pool.open_without(&[]);
+    let disk = Arc::new(MemDisk::new(128 << 20));
+    let new = VdevSpec { device: disk.clone(), path: "/dev/y".into(), is_file: false };
+    pool.disks.push(disk.clone());
+    disk.set_hook(Some(Arc::new(|op: &Op| {
+        if matches!(op, Op::Write { .. }) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        None
+    })));
+    let old = pool.spa.storage().leaves()[0].guid();
+    pool.spa.replace(old, &new, zfs::spa::Blocks::Fit).unwrap();
+    while disk.stats().written_bytes < 4 << 20 {
+        std::thread::yield_now();
+    }
+    pool.spa.export().unwrap();
+    let rest = pool.resilver_a_bit(&[], &[2], 0)[0];
+    assert!(rest < 6 << 20, "{rest}");
+    pool.disks.remove(0);
+    pool.assert_whole(&ids, &[&[], &[0], &[1]]);
+}
+
 #[test]
 fn only_lost_blocks_are_looked_at_again() {
     for list in

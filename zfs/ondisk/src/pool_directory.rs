@@ -45,6 +45,9 @@ pub const L2CACHE: &str = "l2cache";
 pub const SCAN: &str = "scan";
 /// State of the error scrub.
 pub const ERRORSCRUB: &str = "error_scrub";
+/// Ours: which leaves the resilver under way was walked with from its beginning. The numbers of [`SCAN`] as they were
+/// when this was written, and the leaves' guids.
+pub const RESILVER_LEAVES: &str = "org.zeolite:resilver_leaves";
 /// Up to where the last scrub went.
 pub const LAST_SCRUBBED_TXG: &str = "com.klarasystems:last_scrubbed_txg";
 /// Temporary holds.

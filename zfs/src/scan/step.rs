@@ -6,6 +6,7 @@
 use super::datasets::{self, Target};
 use super::hold::ReadHold;
 use super::place::Place;
+use super::resilver::TXGS_AHEAD;
 use super::walk::{End, Visitor, Walk};
 use super::{Scan, State, heal, sync};
 use crate::Result;
@@ -154,9 +155,17 @@ impl State {
 /// What the next step has to do. No group is being written meanwhile, so what the MOS says is what is on disk.
 fn choose(spa: &Arc<Spa>) -> Result<Task<'_>> {
     let scan: &Scan = spa.scan();
-    let (uberblock, _not_syncing) = spa.settled();
+    let (uberblock, not_syncing) = spa.settled();
     let mut guard = scan.state.lock();
     if !guard.phys.is_running() {
+        return Ok(Task::Moved);
+    }
+    let nr_ahead = guard.phys.max_txg.prev().0.saturating_sub(uberblock.txg.0);
+    if (1..=TXGS_AHEAD).contains(&nr_ahead) {
+        // Groups that a resilver covers are still to be written.
+        drop(guard);
+        drop(not_syncing);
+        spa.run_task(When::AfterDatasets, |_, _, _| Ok(()))?;
         return Ok(Task::Moved);
     }
     if guard.phys.bookmark.objset == 0 {

@@ -45,7 +45,12 @@ pub(super) fn load(scan: &Scan, mos: &Mos, now: u64) -> Result<()> {
         // Another build may have been going by tables first: then the walk has not begun.
         (phys.ddt_class_max, phys.ddt_bookmark) = (0, NO_TABLES);
     }
+    let is_resilver = phys.state == ScanState::Scanning && phys.func == ScanFunc::Resilver;
+    let goes_on = is_resilver && super::resilver::goes_on(mos, &words)?;
     let mut state = scan.state.lock();
+    if goes_on {
+        state.resilver.generation = mos.storage().resilver_generation();
+    }
     state.pass = Pass { start: now, ..Pass::default() };
     if phys.is_paused() {
         state.pass.paused = now;
@@ -92,10 +97,11 @@ pub(super) fn set_up(spa: &Spa, tx: &DmuTx, func: ScanFunc, range: (Txg, Txg)) -
 /// # Errors
 /// What writing gives.
 pub(super) fn store(mos: &Mos, tx: &DmuTx) -> Result<()> {
-    let (phys, queue, stored) = {
+    let (phys, queue, stored, generation) = {
         let mut state = mos.scan().state.lock();
         state.is_dirty = false;
-        (state.phys, state.queue.clone(), state.stored_queue.clone())
+        let generation = (state.nr_unseen == 0).then_some(state.resilver.generation);
+        (state.phys, state.queue.clone(), state.stored_queue.clone(), generation)
     };
     if let Some(zap) = phys.queue.non_zero() {
         for (id, _) in stored.iter().filter(|(id, _)| !queue.contains_key(id)) {
@@ -106,6 +112,7 @@ pub(super) fn store(mos: &Mos, tx: &DmuTx) -> Result<()> {
         }
     }
     mos.zap(POOL_DIRECTORY)?.update(tx, SCAN.as_bytes(), &ZapValue::words(&phys.to_words()))?;
+    super::resilver::store_leaves(mos, tx, &phys, generation)?;
     mos.scan().state.lock().stored_queue = queue;
     Ok(())
 }

@@ -283,9 +283,19 @@ impl Health {
         self.back_since.load(Ordering::Acquire) <= generation
     }
 
-    /// A block of that group could not be brought back to it.
+    /// A block of that group could not be brought back to it, or was missed behind the place a resilver has come to.
     pub(crate) fn heal_failed(&self, txg: Txg) {
         self.unhealed.lock().add(txg.0, txg.0);
+    }
+
+    /// Whether there is a group up to `last` that the resilver under way cannot bring back to it.
+    pub(crate) fn has_unhealed(&self, last: Txg) -> bool {
+        self.unhealed.lock().bounds().is_some_and(|(first, _)| first <= last.0)
+    }
+
+    /// A resilver begins: nothing is behind its place yet.
+    pub(crate) fn forget_unhealed(&self) {
+        *self.unhealed.lock() = TxgRanges::new();
     }
 
     /// A resilver has brought back every group up to `last`, but for those of [`Self::heal_failed`].

@@ -103,6 +103,8 @@ impl Complete for PartsGroup {
         let Some((child, leaf)) = self.leaves.get(done.tag as usize) else { return };
         if done.result.is_err() {
             leaf.health().miss(self.txg, self.txg);
+            // The repair of an old block may fail where a resilver has been already.
+            leaf.health().heal_failed(self.txg);
         }
         let is_last = {
             let mut state = self.state.lock();

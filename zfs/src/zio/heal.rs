@@ -229,6 +229,27 @@ impl Storage {
         nr_failed
     }
 
+    /// A resilver begins.
+    pub(crate) fn begin_resilver(&self) {
+        self.leaves().iter().for_each(|leaf| leaf.health().forget_unhealed());
+    }
+
+    /// Guids of the leaves that miss something and with which the resilver of that generation, of the groups up to `last`,
+    /// has been walked from its beginning to where it is.
+    pub(crate) fn walked_with(&self, generation: u64, last: Txg) -> Vec<u64> {
+        let is_walked_with = |leaf: &&Arc<Leaf>| {
+            let health = leaf.health();
+            leaf.is_usable()
+                && health.is_stale()
+                && health.was_there(generation)
+                && !health.has_unhealed(last)
+        };
+        let leaves = self.leaves();
+        let guids = leaves.iter().filter(is_walked_with).map(|leaf| leaf.guid()).collect();
+        // Looked at last: it grows before a leaf is used again.
+        if self.resilver_generation() == generation { guids } else { Vec::new() }
+    }
+
     /// A resilver of that generation has seen every block up to `last`. `is_complete`: it could read all of them.
     pub(crate) fn resilvered(&self, last: Txg, is_complete: bool, generation: u64) {
         let leaves = self.leaves();
