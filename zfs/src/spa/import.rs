@@ -55,18 +55,41 @@ struct Candidate {
 }
 
 impl Candidate {
+    /// None for a device whose labels are not those of a pool's.
+    fn new(device: Arc<dyn BlockDevice>, labels: DeviceLabels) -> Option<(u64, Self)> {
+        let number = |name: &str| labels.config.get_u64(name);
+        let state = number("state").and_then(PoolState::from_id);
+        if !matches!(state, Some(PoolState::Active | PoolState::Exported)) {
+            return None;
+        }
+        let (pool, guid, top_guid) = (number("pool_guid")?, number("guid")?, number("top_guid")?);
+        Some((pool, Self { device, labels, guid, top_guid }))
+    }
+
+    /// As its labels say that it was in group `txg`; as it is when it was in no pool then.
+    fn as_of(self, txg: Txg) -> core::result::Result<Self, Self> {
+        if label::txg_of(&self.labels.config) <= txg {
+            return Ok(self);
+        }
+        let labels = label::read_config(&self.device, txg)
+            .map(|config| DeviceLabels { config, uberblocks: self.labels.uberblocks.clone() });
+        match labels.ok().and_then(|labels| Self::new(self.device.clone(), labels)) {
+            Some((_, older)) => Ok(older),
+            None => Err(self),
+        }
+    }
+
     /// Its guid, and the transaction groups of its configuration and of its best uberblock.
     fn ages(&self) -> (u64, u64, u64) {
         let best = label::best_uberblock(self.labels.uberblocks.iter().copied(), None);
-        let config = self.labels.config.get_u64("txg").unwrap_or(0);
-        (self.guid, config, best.map_or(0, |u| u.txg.0))
+        (self.guid, label::txg_of(&self.labels.config).0, best.map_or(0, |u| u.txg.0))
     }
 }
 
 /// The devices of one pool.
 struct Found {
     candidates: Vec<Candidate>,
-    /// The newest of their configurations.
+    /// The newest of their configurations that are not newer than the pool.
     config: NvList,
     /// Devices that say they are hot spares, of whichever pool.
     spares: Vec<(u64, Arc<dyn BlockDevice>)>,
@@ -287,19 +310,11 @@ fn find(devices: &[Arc<dyn BlockDevice>], wanted: &PoolName) -> Result<Found> {
         if let (Some(PoolState::Spare), Some(guid)) = (state, number("guid")) {
             spares.push((guid, device.clone()));
         }
-        let (Some(pool), Some(guid), Some(top_guid)) =
-            (number("pool_guid"), number("guid"), number("top_guid"))
-        else {
+        match Candidate::new(device.clone(), labels) {
+            Some((pool, candidate)) => pools.entry(pool).or_default().push(candidate),
             // Spares and cache devices have a label, but of no pool.
-            worst = Error::ForeignLabel;
-            continue;
-        };
-        if !matches!(state, Some(PoolState::Active | PoolState::Exported)) {
-            worst = Error::ForeignLabel;
-            continue;
+            None => worst = Error::ForeignLabel,
         }
-        let candidate = Candidate { device: device.clone(), guid, top_guid, labels };
-        pools.entry(pool).or_default().push(candidate);
     }
     if pools.is_empty() {
         return Err(worst);
@@ -307,8 +322,8 @@ fn find(devices: &[Arc<dyn BlockDevice>], wanted: &PoolName) -> Result<Found> {
     let mut matching: Vec<Found> = pools
         .into_iter()
         .filter_map(|(guid, candidates)| {
-            let newest = candidates.iter().max_by_key(|c| c.labels.config.get_u64("txg").unwrap_or(0))?;
-            let config = newest.labels.config.clone();
+            let candidates = believed(candidates);
+            let config = candidates.first()?.labels.config.clone();
             let is_wanted = match wanted {
                 PoolName::Any => true,
                 PoolName::Name(name) => config.get_str("name") == Some(name),
@@ -325,6 +340,28 @@ fn find(devices: &[Arc<dyn BlockDevice>], wanted: &PoolName) -> Result<Found> {
         }
         (None, _) => Err(Error::NotFound),
     }
+}
+
+/// The devices of a pool by what they said when its newest uberblock was written, those that spoke last first.
+///
+/// A group that changes the configuration writes two labels of each device before its uberblock. When the power goes in
+/// between they tell of a pool that never was: a side whose mirror was to lose its other one already has the mirror's
+/// guid, a device that was to come is in the tree. The other two labels are still those of the uberblock. A device that
+/// was away keeps what it said last, which may be of a vdev long gone: the newest word on each vdev counts.
+fn believed(candidates: Vec<Candidate>) -> Vec<Candidate> {
+    let all = candidates.iter().flat_map(|c| c.labels.uberblocks.iter().copied());
+    let newest = label::best_uberblock(all, None).map_or(Txg(u64::MAX), |u| u.txg);
+    let (mut believed, mut early) = (Vec::new(), Vec::new());
+    for candidate in candidates {
+        match candidate.as_of(newest) {
+            Ok(candidate) => believed.push(candidate),
+            Err(candidate) => early.push(candidate),
+        }
+    }
+    // Rather what is too new than nothing: its uberblocks may have been lost.
+    let mut left = if believed.is_empty() { early } else { believed };
+    left.sort_by_key(|c| core::cmp::Reverse(label::txg_of(&c.labels.config)));
+    left
 }
 
 fn check_state(config: &NvList, options: &ImportOptions) -> Result<()> {
@@ -413,7 +450,7 @@ fn untrusted_tops(found: &Found) -> Result<Vec<VdevSpec>> {
         if place.kind == VdevKind::Missing {
             *place = config::open_top(tree, &devices)?;
         } else if place.guid != candidate.top_guid {
-            return Err(Error::ForeignLabel);
+            log::warn!("zfs: device {} was last part of a vdev that is no more", candidate.guid);
         }
     }
     Ok(tops)

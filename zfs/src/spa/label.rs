@@ -39,7 +39,7 @@ pub(crate) fn read(device: &Arc<dyn BlockDevice>) -> Result<DeviceLabels> {
     if layout::leaf_asize(capacity) == 0 {
         return Err(Error::NoLabel);
     }
-    let config = read_configs(device, capacity)?;
+    let config = read_config(device, Txg(u64::MAX))?;
     let ashift = config.get_nvlist("vdev_tree").and_then(|tree| tree.get_u64("ashift")).unwrap_or(9);
     let ashift = u8::try_from(ashift)
         .ok()
@@ -55,11 +55,14 @@ pub(crate) fn read(device: &Arc<dyn BlockDevice>) -> Result<DeviceLabels> {
     Ok(DeviceLabels { config, uberblocks })
 }
 
-/// The newest valid configuration of a device.
-fn read_configs(device: &Arc<dyn BlockDevice>, capacity: u64) -> Result<NvList> {
+/// The newest valid configuration of a device that is not newer than `limit`.
+///
+/// # Errors
+/// `NoLabel` when there is none; `Io` when no label could be read.
+pub(crate) fn read_config(device: &Arc<dyn BlockDevice>, limit: Txg) -> Result<NvList> {
     let mut result = Error::NoLabel;
     let mut found = Vec::new();
-    for label in layout::label_offsets(capacity) {
+    for label in layout::label_offsets(device.geometry().capacity) {
         let offset = label + format::PHYS_OFFSET;
         match read_bytes(device, offset, format::PHYS_SIZE) {
             Ok(bytes) => {
@@ -70,11 +73,17 @@ fn read_configs(device: &Arc<dyn BlockDevice>, capacity: u64) -> Result<NvList> 
             Err(_) => {}
         }
     }
+    found.retain(|(.., config)| txg_of(config) <= limit);
     // Hashing them is what takes time: newest first, and the first that is valid is the one.
-    found.sort_by_key(|(.., config)| core::cmp::Reverse(config.get_u64("txg").unwrap_or(0)));
+    found.sort_by_key(|(.., config)| core::cmp::Reverse(txg_of(config)));
     let is_valid = |offset: u64, bytes: &[u8]| embedded::verify(bytes, &label_verifier(offset)).is_ok();
     let newest = found.into_iter().find(|(offset, bytes, _)| is_valid(*offset, bytes));
     newest.map(|(.., config)| config).ok_or(result)
+}
+
+/// The group that wrote a configuration; that of a device which is in no pool yet has none.
+pub(crate) fn txg_of(config: &NvList) -> Txg {
+    Txg(config.get_u64("txg").unwrap_or(0))
 }
 
 /// Adds the valid uberblocks of the ring that lies at `start` to those that are known.

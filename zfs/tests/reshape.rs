@@ -1,0 +1,98 @@
+//! Power cuts while the vdevs of a pool change.
+use blockdev::{BlockDevice, Error as DiskError, Op, WriteCache};
+use blockdev_host::{Crash, MemDisk};
+use rt_std as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use zfs::spa::{Blocks, ImportOptions, PoolSpec, Purpose, Spa, TopKind, TopSpec, VdevSpec};
+
+const DISK: u64 = 64 << 20;
+
+fn path(nr: usize) -> String {
+    format!("/dev/disk{nr}")
+}
+
+fn device(disks: &[Arc<MemDisk>], nr: usize) -> VdevSpec {
+    VdevSpec { device: disks[nr].clone(), path: path(nr), is_file: false }
+}
+
+fn top(disks: &[Arc<MemDisk>], kind: TopKind, purpose: Purpose, which: &[usize]) -> TopSpec {
+    TopSpec { kind, purpose, devices: which.iter().map(|nr| device(disks, *nr)).collect() }
+}
+
+fn guid(spa: &Spa, nr: usize) -> u64 {
+    spa.find_vdev(&path(nr)).unwrap()
+}
+
+/// Opens what is left of the pool on those of the disks that are not `absent`, and walks it.
+fn check(disks: &[Arc<MemDisk>], absent: &[usize], what: &str) {
+    let there = disks.iter().enumerate().filter(|(nr, _)| !absent.contains(nr));
+    let devices: Vec<_> = there.map(|(_, disk)| Arc::new(disk.snapshot()) as Arc<dyn BlockDevice>).collect();
+    let options = ImportOptions { read_only: true, force: true, ..ImportOptions::default() };
+    let spa = Spa::import(&devices, &options).unwrap_or_else(|e| panic!("{what}, without {absent:?}: {e}"));
+    let report = spa.verify(&mut |_| {}).unwrap();
+    assert!(report.is_clean(), "{what}, without {absent:?}: {:#?}", report.findings);
+    spa.abandon();
+}
+
+/// Cuts the power at every `step`th write and flush of a change of a pool's vdevs. What is left is opened with all
+/// disks, and without those that can be missed.
+fn cut_everywhere(
+    step: usize,
+    tops: &dyn Fn(&[Arc<MemDisk>]) -> Vec<TopSpec>,
+    nr_disks: usize,
+    dispensable: &[usize],
+    change: &dyn Fn(&Arc<Spa>, &[Arc<MemDisk>]) -> zfs::Result<()>,
+) {
+    let blank = || Arc::new(MemDisk::with(DISK, 512, WriteCache::Volatile));
+    let disks: Vec<_> = (0..nr_disks).map(|_| blank()).collect();
+    let spa = Spa::create(tops(&disks), &PoolSpec::new("tank"), &mut |_, _| Ok(())).unwrap();
+    spa.export().unwrap();
+    for nr in (0..).step_by(step) {
+        let copies: Vec<_> = disks.iter().map(|disk| Arc::new(disk.snapshot())).collect();
+        let devices: Vec<_> = copies.iter().map(|disk| disk.clone() as Arc<dyn BlockDevice>).collect();
+        let spa = Spa::import(&devices, &ImportOptions::default()).unwrap();
+        let count = Arc::new(AtomicU64::new(0));
+        for copy in &copies {
+            let count = count.clone();
+            copy.set_hook(Some(Arc::new(move |op| {
+                let is_change = !matches!(op, Op::Read { .. });
+                (is_change && count.fetch_add(1, Ordering::SeqCst) >= nr).then_some(DiskError::Gone)
+            })));
+        }
+        let is_done = change(&spa, &copies).is_ok() && count.load(Ordering::SeqCst) <= nr;
+        let how = if nr % 2 == 0 { Crash::KeepAll } else { Crash::Random(nr) };
+        let left: Vec<_> = copies.iter().map(|disk| Arc::new(disk.after_crash(how))).collect();
+        let absent = if nr % 3 == 0 { &[] } else { dispensable };
+        check(&left, absent, &format!("cut at {nr}, {how:?}"));
+        spa.abandon();
+        if is_done {
+            assert!(nr > 20, "{nr}");
+            return;
+        }
+    }
+}
+
+fn two_mirrors(disks: &[Arc<MemDisk>]) -> Vec<TopSpec> {
+    [[0, 1], [2, 3]].iter().map(|which| top(disks, TopKind::Mirror, Purpose::Data, which)).collect()
+}
+
+#[test]
+fn a_power_cut_while_a_side_leaves() {
+    cut_everywhere(1, &two_mirrors, 4, &[0], &|spa, _| spa.detach(guid(spa, 0)));
+}
+
+#[test]
+fn a_power_cut_while_a_side_comes() {
+    let tops = |disks: &[Arc<MemDisk>]| vec![top(disks, TopKind::Disk, Purpose::Data, &[0])];
+    cut_everywhere(1, &tops, 2, &[], &|spa, disks| spa.attach(guid(spa, 0), &device(disks, 1), Blocks::Fit));
+}
+
+#[test]
+fn a_power_cut_while_a_log_comes_and_goes() {
+    let tops = |disks: &[Arc<MemDisk>]| vec![top(disks, TopKind::Disk, Purpose::Data, &[0])];
+    cut_everywhere(5, &tops, 2, &[], &|spa, disks| {
+        spa.add(&[top(disks, TopKind::Disk, Purpose::Log, &[1])], None)?;
+        spa.remove(guid(spa, 1))
+    });
+}
