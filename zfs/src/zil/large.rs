@@ -64,9 +64,12 @@ impl LargeRule {
         self.min.is_some_and(|min| write.length >= min)
     }
 
-    /// Whether a part of a block goes that way, of a write that does.
-    fn takes_piece(self, piece: u64, block: u64) -> bool {
-        !self.whole_only || piece == block || self.min.is_some_and(|min| piece >= min)
+    /// Whether a part of a block goes that way, of a write that does; `block_size`: that of the file when it was written.
+    fn takes_piece(self, piece: u64, block: u64, block_size: u32) -> bool {
+        // A file of one block may have a larger one by now. Replay takes the whole block (`zfs_replay_write`), and so the
+        // larger size; a clone that was logged in between would not fit into it any more, which ends OpenZFS's replay.
+        let is_as_it_was = block == u64::from(block_size);
+        is_as_it_was && (!self.whole_only || piece == block || self.min.is_some_and(|min| piece >= min))
     }
 }
 
@@ -149,7 +152,7 @@ impl Zil {
                 return Err(Error::Damaged);
             }
             let piece = WriteChange { offset: at, length: to - at, ..write };
-            let is_large = rule.takes_piece(to - at, block.end - block.start);
+            let is_large = rule.takes_piece(to - at, block.end - block.start, write.block_size);
             at = to;
             match logged {
                 _ if !is_large => placing.changes.push(Itx { txg, change: Change::Write(piece) }),
@@ -235,4 +238,20 @@ fn record_of(txg: Txg, piece: &WriteChange, bp: &BlkPtr) -> Result<Itx> {
     let WriteChange { object, offset, length, .. } = *piece;
     let record = Record::Write { object, offset, length, data: WriteData::Block(*bp) };
     Ok(Itx { txg, change: Change::Record(record.encode().ok_or(Error::Invalid)?) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_blocks_as_large_as_they_were_are_pointed_to() {
+        let all = LargeRule { min: Some(0), whole_only: false };
+        assert!(all.takes_piece(100, 4096, 4096));
+        assert!(!all.takes_piece(4096, 8192, 4096), "the block has grown since");
+        let usual = LargeRule { min: Some(LARGE_MIN), whole_only: true };
+        assert!(usual.takes_piece(4096, 4096, 4096) && usual.takes_piece(LARGE_MIN, 128 << 10, 128 << 10));
+        assert!(!usual.takes_piece(100, 4096, 4096));
+        assert!(!usual.takes_piece(64 << 10, 64 << 10, 32 << 10));
+    }
 }

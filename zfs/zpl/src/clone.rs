@@ -14,14 +14,17 @@ use crate::znode::Znode;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
-use ondisk::BlkPtr;
 use ondisk::blkptr::BLKPTR_SIZE;
+use ondisk::{BlkPtr, Bookmark};
 use vfs::{CloneMode, Error, FileType, OFFSET_MAX, RangeGuard, Result};
 use zfs::dmu::TxSpace;
+use zfs::vdev::Priority;
 use zfs::zil::CLONE_BLOCKS_MAX;
 
 /// How often one call waits for the source to reach the disk: its range is locked, so once is what it takes.
 const WAITS_MAX: usize = 4;
+/// Bytes of a logged clone that are copied in one transaction: those of the largest block, as a logged write may have.
+const COPY_MAX: u64 = 16 << 20;
 
 /// A clone that was found to be possible.
 struct Clone<'a> {
@@ -168,7 +171,7 @@ impl Znode {
         let own_size = u64::from(self.dnode.block_size());
         let fits = self.kind == FileType::Regular
             && range.end <= OFFSET_MAX
-            && block_size >= own_size
+            && block_size > 0
             && range.start.is_multiple_of(block_size)
             && len > 0
             && len.div_ceil(block_size) == nr;
@@ -178,8 +181,39 @@ impl Znode {
         let parsed: core::result::Result<Vec<BlkPtr>, _> =
             pointers.chunks_exact(BLKPTR_SIZE).map(BlkPtr::from_bytes).collect();
         let pointers = parsed.map_err(|_| Error::Io)?;
+        if block_size < own_size {
+            return self.replay_copy(range.start, len, block_size, &pointers);
+        }
         let _all = self.ranges.write(0..u64::MAX);
         self.clone_chunk(range.start, len, block_size, &pointers)
+    }
+}
+
+impl Znode {
+    /// As [`Self::replay_clone`], into a file whose blocks are larger: a write that was logged before with a block that had
+    /// grown since has made them so. OpenZFS refuses that, and ends its replay; what the clone showed is there all the same,
+    /// held by the log, and is copied.
+    fn replay_copy(&self, at: u64, len: u64, block_size: u64, pointers: &[BlkPtr]) -> Result<()> {
+        let storage = self.fs.objset.storage();
+        if len > COPY_MAX {
+            return Err(Error::Io);
+        }
+        let mut content = Vec::with_capacity(len as usize);
+        for (bp, blkid) in pointers.iter().zip(at / block_size..) {
+            let wanted = (block_size as usize).min(len as usize - content.len());
+            if bp.is_hole() {
+                content.resize(content.len() + wanted, 0);
+                continue;
+            }
+            let is_content = bp.is_embedded() || !bp.dmu_type().is_metadata();
+            if !is_content || bp.level() != 0 || u64::from(bp.lsize()) != block_size {
+                return Err(Error::Io);
+            }
+            let bookmark = Bookmark::new(self.fs.objset.id(), self.dnode.id(), 0, blkid);
+            let block = storage.read_uncached(bp, bookmark, Priority::SyncRead).vfs()?;
+            content.extend_from_slice(block.to_contiguous().get(..wanted).ok_or(Error::Io)?);
+        }
+        self.replay_write(at, &content, u64::MAX)
     }
 }
 

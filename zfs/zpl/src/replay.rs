@@ -238,7 +238,7 @@ impl Znode {
     }
 
     /// Writes in one transaction; the file does not grow beyond `limit`.
-    fn replay_write(&self, offset: u64, data: &[u8], limit: u64) -> Result<()> {
+    pub(crate) fn replay_write(&self, offset: u64, data: &[u8], limit: u64) -> Result<()> {
         if self.kind != FileType::Regular {
             return Err(Error::Io);
         }

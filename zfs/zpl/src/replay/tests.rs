@@ -122,3 +122,46 @@ fn a_whiteout_takes_the_old_name_with_the_rename() {
     let report = spa.verify(&mut |_| ()).unwrap();
     assert!(report.is_clean(), "{report:?}");
 }
+
+#[test]
+fn a_clone_of_smaller_blocks_than_the_file_has_is_copied() {
+    let (spa, fs) = file_system();
+    let tree = vfs::test_support::Tree::new(fs.clone());
+    let noise =
+        |seed: u64, len: u64| (0..len).map(|at| (at * at + seed * at + seed) as u8).collect::<Vec<u8>>();
+    // One whole block of its own size, one that fits into its pointer, and a hole.
+    for (nr, source) in [noise(3, 17_197), vec![b'x'; 700], vec![0; 5000]].into_iter().enumerate() {
+        let (from, to) = (format!("/source{nr}"), format!("/copy{nr}"));
+        tree.write(&from, &source).unwrap();
+        let written = noise(5, 40_000);
+        tree.write(&to, &written).unwrap();
+        spa.sync().unwrap();
+        let hold = |path: &str| {
+            let ino = tree.open(path, vfs::OpenFlags::READ).unwrap().getattr().unwrap().ino;
+            fs.hold(ObjectId(ino)).unwrap()
+        };
+        let (source_file, copy) = (hold(&from), hold(&to));
+        let pointers = source_file.dnode.read_pointers(0, 1).unwrap().unwrap();
+        let block_size = u64::from(source_file.dnode.block_size());
+        assert!(block_size < u64::from(copy.dnode.block_size()));
+        let pointers: Vec<u8> = pointers.iter().flat_map(|bp| bp.to_bytes()).collect();
+        let length = source.len() as u64;
+        let clone =
+            Record::CloneRange { object: copy.id(), offset: 0, length, block_size, pointers: &pointers };
+        fs.apply(&clone, None).unwrap();
+        let mut expected = written;
+        expected[..source.len()].copy_from_slice(&source);
+        assert!(tree.read(&to).unwrap() == expected, "{nr}");
+        let untrue = Record::CloneRange {
+            object: copy.id(),
+            offset: 0,
+            length,
+            block_size: block_size - 512,
+            pointers: &pointers,
+        };
+        assert!(nr == 2 || fs.apply(&untrue, None).is_err(), "not as long as it says");
+    }
+    spa.sync().unwrap();
+    let report = spa.verify(&mut |_| ()).unwrap();
+    assert!(report.is_clean(), "{:?}", report.findings);
+}
