@@ -2,7 +2,6 @@
 use super::ScanFunc;
 use crate::zio::{Healed, Storage};
 use crate::{Error, Result};
-use alloc::vec::Vec;
 use ondisk::{BlkPtr, Bookmark};
 
 /// What came of a block.
@@ -21,10 +20,7 @@ pub(super) fn check<'a>(
     blocks: &'a [(BlkPtr, Bookmark)],
 ) -> impl Iterator<Item = Checked> + use<'a> {
     let healed = match func {
-        ScanFunc::Resilver => {
-            let each = blocks.iter().map(|(bp, mark)| storage.resilver_block(bp, *mark));
-            each.collect::<Vec<_>>()
-        }
+        ScanFunc::Resilver => storage.resilver_blocks(blocks),
         _ => storage.scrub_blocks(blocks),
     };
     healed.into_iter().zip(blocks).map(|(healed, (_, bookmark))| checked(healed, *bookmark))

@@ -95,9 +95,9 @@ impl TopVdev for Mirror {
             .for_each(|leaf| leaf.health().note_checksum_error());
     }
 
-    fn parts(&self, offset: u64, data: &Abd) -> Vec<Part> {
+    fn parts(&self, offset: u64, data: &Abd, is_wanted: &dyn Fn(&Leaf) -> bool) -> Vec<Part> {
         let part = |leaf: &Arc<Leaf>| Part { leaf: leaf.clone(), offset, content: data.clone() };
-        self.sides.iter().map(part).collect()
+        self.sides.iter().filter(|leaf| is_wanted(leaf)).map(part).collect()
     }
 
     fn places(&self, offset: u64, len: usize) -> Vec<Place> {

@@ -103,8 +103,8 @@ pub trait TopVdev: Send + Sync + fmt::Debug {
     /// Counts the leaves that gave wrong bytes in the attempts `bad`.
     fn note_bad(&self, bad: &[usize], good: Option<usize>);
 
-    /// What each leaf holds of a block.
-    fn parts(&self, offset: u64, data: &Abd) -> Vec<Part>;
+    /// What each leaf that is wanted holds of a block.
+    fn parts(&self, offset: u64, data: &Abd, is_wanted: &dyn Fn(&Leaf) -> bool) -> Vec<Part>;
 
     /// Where the leaves' parts of a block are; none when not all of them can be read.
     fn places(&self, offset: u64, len: usize) -> Vec<Place>;
@@ -373,7 +373,7 @@ impl TopVdev for Absent {
 
     fn note_bad(&self, _bad: &[usize], _good: Option<usize>) {}
 
-    fn parts(&self, _offset: u64, _data: &Abd) -> Vec<Part> {
+    fn parts(&self, _offset: u64, _data: &Abd, _is_wanted: &dyn Fn(&Leaf) -> bool) -> Vec<Part> {
         Vec::new()
     }
 

@@ -156,10 +156,9 @@ impl Storage {
     ) {
         let Some((vdev, len)) = self.extent_of(dva, data.len() as u32) else { return };
         let birth = bp.phys_birth();
-        let mut parts = vdev.io().parts(dva.offset, &pad(data, len));
-        parts.retain(|part| {
-            part.leaf.is_usable() && (mode == Mode::Scrub || part.leaf.health().misses(birth))
-        });
+        let is_wanted =
+            |leaf: &Leaf| leaf.is_usable() && (mode == Mode::Scrub || leaf.health().misses(birth));
+        let mut parts = vdev.io().parts(dva.offset, &pad(data, len), &is_wanted);
         if mode == Mode::Scrub {
             healed.examined += parts.iter().map(|p| p.content.len() as u64).sum::<u64>();
             // Padding after the block was never written by some: only the block's own bytes must be right.
@@ -176,7 +175,6 @@ impl Storage {
         }
         let was_bad = mode == Mode::Scrub && !parts.is_empty();
         let nr_unrepaired = self.rewrite(parts, birth, healed);
-        healed.nr_unrepaired += nr_unrepaired;
         if was_bad && nr_unrepaired == 0 {
             self.events.post(Event::Repaired { bookmark, vdev: u64::from(dva.vdev), offset: dva.offset });
         }
@@ -215,18 +213,22 @@ impl Storage {
             let done = group.completion(tag as u64);
             part.leaf.start_write(part.offset, part.content.clone(), Priority::Scrub, done);
         }
-        let mut nr_failed = 0;
+        let before = healed.nr_unrepaired;
         for done in group.wait(parts.iter().map(|part| &*part.leaf)) {
-            let part = &parts[done.tag as usize];
-            if done.result.is_ok() {
-                healed.repaired += part.content.len() as u64;
-            } else {
-                nr_failed += 1;
-                part.leaf.health().miss(birth, birth);
-                part.leaf.health().heal_failed(birth);
-            }
+            self.note_written(&parts[done.tag as usize], birth, done.result.is_ok(), healed);
         }
-        nr_failed
+        healed.nr_unrepaired - before
+    }
+
+    /// Enters whether a part of a block of that group could be rewritten.
+    pub(super) fn note_written(&self, part: &Part, birth: Txg, is_done: bool, healed: &mut Healed) {
+        if is_done {
+            healed.repaired += part.content.len() as u64;
+        } else {
+            healed.nr_unrepaired += 1;
+            part.leaf.health().miss(birth, birth);
+            part.leaf.health().heal_failed(birth);
+        }
     }
 
     /// A resilver begins.

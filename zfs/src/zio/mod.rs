@@ -24,6 +24,7 @@ mod physical;
 mod policy;
 mod prepare;
 mod read;
+mod resilver;
 mod room;
 mod storage;
 mod write;

@@ -161,7 +161,7 @@ impl Storage {
     }
 
     /// Starts reading the first copy of a plain block that is not being written; else nothing.
-    fn start_first(
+    pub(super) fn start_first(
         &self,
         bp: &BlkPtr,
         priority: Priority,

@@ -78,15 +78,21 @@ impl RaidZ {
 
     /// The contents of a block's columns, parity first.
     fn contents(&self, map: &Map, block: &Abd) -> Vec<Abd> {
+        let rows: Vec<usize> = (0..map.parity().len()).collect();
+        let parity = self.parity_of(map, &rows, block);
+        parity.into_iter().chain(map.data_ranges().map(|range| block.slice(range))).collect()
+    }
+
+    /// The contents of parity columns.
+    fn parity_of(&self, map: &Map, rows: &[usize], block: &Abd) -> Vec<Abd> {
+        if rows.is_empty() {
+            return Vec::new();
+        }
         let data: Vec<Abd> = map.data_ranges().map(|range| block.slice(range)).collect();
         let bytes: Vec<_> = data.iter().map(Abd::to_contiguous).collect();
         let slices: Vec<&[u8]> = bytes.iter().map(|b| &**b).collect();
-        let parity = map
-            .parity()
-            .iter()
-            .enumerate()
-            .map(|(row, column)| Abd::copy_from(&parity::parity(row, &slices, column.len)));
-        parity.chain(data.iter().cloned()).collect()
+        let of_row = |row: &usize| parity::parity(*row, &slices, map.columns[*row].len);
+        rows.iter().map(|row| Abd::copy_from(&of_row(row))).collect()
     }
 
     fn part_writes(&self, offset: u64, data: &Abd) -> Vec<PartWrite> {
@@ -198,8 +204,28 @@ impl TopVdev for RaidZ {
         }
     }
 
-    fn parts(&self, offset: u64, data: &Abd) -> Vec<Part> {
-        self.part_writes(offset, data).into_iter().map(|w| w.part).collect()
+    fn parts(&self, offset: u64, data: &Abd, is_wanted: &dyn Fn(&Leaf) -> bool) -> Vec<Part> {
+        let map = self.map(offset, data.len());
+        let is_wanted_column = |column: &&map::Column| {
+            column.len > 0 && self.children[column.child].iter().any(|leaf| is_wanted(leaf))
+        };
+        // Only what is wanted is computed.
+        let rows = (0..map.parity().len()).filter(|row| is_wanted_column(&&map.columns[*row]));
+        let rows: Vec<usize> = rows.collect();
+        let parity = rows.iter().map(|row| &map.columns[*row]).zip(self.parity_of(&map, &rows, data));
+        let content = map.data().iter().zip(map.data_ranges()).filter(|(column, _)| is_wanted_column(column));
+        let content = content.map(|(column, range)| (column, data.slice(range)));
+        parity
+            .chain(content)
+            .flat_map(|(column, content)| {
+                let leaves = self.children[column.child].iter().filter(|leaf| is_wanted(leaf));
+                leaves.map(move |leaf| Part {
+                    leaf: leaf.clone(),
+                    offset: column.offset,
+                    content: content.clone(),
+                })
+            })
+            .collect()
     }
 
     fn places(&self, offset: u64, len: usize) -> Vec<Place> {

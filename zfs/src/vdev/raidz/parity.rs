@@ -4,11 +4,16 @@ use alloc::vec;
 use alloc::vec::Vec;
 use codec::gf256::{add, double_add, mul, mul_add};
 
-/// `base` to the power of `exponent`.
-fn power(base: u8, exponent: usize) -> u8 {
-    // The multiplicative group has 255 elements.
-    (0..exponent % 255).fold(1, |p, _| mul(p, base))
-}
+/// The powers of 2: all elements but 0, after which they begin again.
+const POWERS: [u8; 255] = {
+    let (mut powers, mut at, mut power) = ([0; 255], 0, 1u8);
+    while at < powers.len() {
+        powers[at] = power;
+        power = (power << 1) ^ if power & 0x80 == 0 { 0 } else { 0x1d };
+        at += 1;
+    }
+    powers
+};
 
 /// The element whose product with `a` is 1; 0 for 0, which has none.
 fn inverse(a: u8) -> u8 {
@@ -17,7 +22,8 @@ fn inverse(a: u8) -> u8 {
 
 /// Weight of data column `column` of `nr_columns` in parity `row` (0 = P).
 pub(super) fn weight(row: usize, column: usize, nr_columns: usize) -> u8 {
-    power([1, 2, 4][row], nr_columns - 1 - column)
+    // The generators 1, 2 and 4 are powers of 2 themselves.
+    POWERS[row * (nr_columns - 1 - column) % POWERS.len()]
 }
 
 /// Parity `row` of the data columns, `len` bytes long.
