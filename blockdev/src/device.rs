@@ -80,6 +80,12 @@ pub trait BlockDevice: Send + Sync + fmt::Debug {
     /// completion thread; nothing is left waiting for an interrupt that was not asked for.
     fn poll_end(&self, _queue: usize) {}
 
+    /// While a write that is durable on completion is under way, all others are too, and slower: with other writes to do, a
+    /// plain write and a flush cost less.
+    fn is_fua_shared(&self) -> bool {
+        false
+    }
+
     /// Queues `request`, waiting for room as long as it takes.
     fn submit_blocking(&self, queue: usize, request: Request) {
         let mut request = request;

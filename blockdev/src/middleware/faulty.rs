@@ -64,6 +64,10 @@ impl BlockDevice for Faulty {
         self.device.poll(queue)
     }
 
+    fn is_fua_shared(&self) -> bool {
+        self.device.is_fua_shared()
+    }
+
     fn poll_begin(&self, queue: usize) {
         self.device.poll_begin(queue);
     }

@@ -41,6 +41,8 @@ bitflags::bitflags! {
 
 /// Sectors are the unit of the interface, whatever the block size.
 pub(crate) const SECTOR: u64 = 512;
+/// The field `writeback`.
+pub(crate) const WRITEBACK_AT: usize = 32;
 const TRANSFER_MAX: usize = 1 << 20;
 
 /// The configuration, read and made sense of.
@@ -103,7 +105,7 @@ impl Config {
 /// A device without a flush command says nothing about durability, whatever older texts assume: some hypervisors
 /// offer none exactly when they cache unsafely.
 fn write_cache<T: Transport>(transport: &T, features: Features) -> WriteCache {
-    if features.contains(Features::CONFIG_WCE) && transport.read_config8(32) == 0 {
+    if features.contains(Features::CONFIG_WCE) && transport.read_config8(WRITEBACK_AT) == 0 {
         WriteCache::None
     } else if features.contains(Features::FLUSH) {
         WriteCache::Volatile

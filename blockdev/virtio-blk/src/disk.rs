@@ -14,6 +14,7 @@
 //! host: a machine whose clock counts instructions sees any wait as long.
 use crate::config::{Config, Features, SECTOR};
 use crate::dma::Dma;
+use crate::durable::{self, CacheSwitch};
 use crate::queue::{Command, Finished, PushError, Ring, RingOptions, Stopped, stop};
 use crate::transport::{Transport, status};
 use alloc::sync::Arc;
@@ -113,6 +114,7 @@ pub struct Disk<T: Transport, D: Dma> {
     capacity: AtomicU64,
     queues: Vec<Queue<D>>,
     state: AtomicU8,
+    cache: CacheSwitch,
     /// One reset at a time.
     resetting: Mutex<()>,
     /// Counts resets: a thread that found the ring broken before the last one has nothing to do.
@@ -162,10 +164,11 @@ impl<T: Transport, D: Dma> Disk<T, D> {
             rings.iter_mut().for_each(|r| r.free(&stopped));
             return Err(e);
         }
-        transport.set_status(transport.status() | status::DRIVER_OK);
         let mut geometry = config.geometry;
         geometry.nr_queues = rings.len();
+        geometry.has_fua = durable::obeys(&transport, features);
         geometry.max_segments = rings.iter().map(Ring::segments_max).fold(geometry.max_segments, usize::min);
+        transport.set_status(transport.status() | status::DRIVER_OK);
         let queues = rings.into_iter().map(Queue::new).collect();
         Ok(Arc::new(Self {
             transport,
@@ -175,6 +178,7 @@ impl<T: Transport, D: Dma> Disk<T, D> {
             capacity: AtomicU64::new(geometry.capacity),
             queues,
             state: AtomicU8::new(READY),
+            cache: CacheSwitch::default(),
             resetting: Mutex::new(()),
             reset_generation: AtomicU32::new(0),
             nr_fruitless_resets: AtomicU32::new(0),
@@ -277,7 +281,7 @@ impl<T: Transport, D: Dma> Disk<T, D> {
             match &stopped {
                 Some(stopped) => {
                     let requests = queue.ring.lock().take_back(stopped);
-                    requests.into_iter().for_each(|r| finish(r, Err(error)));
+                    requests.into_iter().for_each(|r| self.finish(r, Err(error)));
                 }
                 None => {
                     let completions = queue.ring.lock().abandon();
@@ -323,6 +327,9 @@ impl<T: Transport, D: Dma> Disk<T, D> {
         }
         if !self.transport.set_config_vector(self.options.config_vector) {
             return Err(InitError::Queue);
+        }
+        if self.geometry.has_fua {
+            self.cache.reset(&self.transport);
         }
         self.transport.set_status(self.transport.status() | status::DRIVER_OK);
         Ok(())
@@ -387,6 +394,36 @@ impl<T: Transport, D: Dma> Disk<T, D> {
     }
 }
 
+impl<T: Transport, D: Dma> Disk<T, D> {
+    fn is_durable(&self, op: &Op) -> bool {
+        self.geometry.has_fua && matches!(op, Op::Write { is_fua: true, .. })
+    }
+
+    /// The cache's mode for a request that is put on a ring, whose lock the caller holds; false when it cannot be had.
+    fn set_cache(&self, op: &Op) -> bool {
+        if self.is_durable(op) {
+            return self.cache.begin(&self.transport);
+        }
+        if matches!(op, Op::Write { .. } | Op::WriteZeroes { .. }) {
+            self.cache.before_plain(&self.transport);
+        }
+        true
+    }
+
+    /// A request is on no ring any more.
+    fn note_returned(&self, op: &Op) {
+        if self.is_durable(op) {
+            self.cache.end();
+        }
+    }
+
+    /// Answers a request that was on a ring.
+    fn finish(&self, request: Request, result: Result<(), Error>) {
+        self.note_returned(&request.op);
+        finish(request, result);
+    }
+}
+
 impl<T: Transport, D: Dma> BlockDevice for Disk<T, D> {
     fn geometry(&self) -> Geometry {
         Geometry { capacity: self.capacity.load(Ordering::Relaxed), ..self.geometry }
@@ -420,30 +457,45 @@ impl<T: Transport, D: Dma> BlockDevice for Disk<T, D> {
                 return Ok(());
             }
         }
+        if !self.set_cache(&command.request.op) {
+            drop(ring);
+            log::error!("virtio-blk: the device does not turn its write cache off");
+            finish(command.request, Err(Error::Io));
+            return Ok(());
+        }
         let pushed = ring.push(command);
         drop(ring);
         match pushed {
             Ok(true) => self.transport.notify(nr as u16),
             Ok(false) => {}
-            Err(PushError::Full(request)) => return Err(QueueFull(request)),
-            Err(PushError::TooFragmented(request)) => finish(request, Err(Error::Invalid)),
+            Err(PushError::Full(request)) => {
+                self.note_returned(&request.op);
+                return Err(QueueFull(request));
+            }
+            Err(PushError::TooFragmented(request)) => self.finish(request, Err(Error::Invalid)),
         }
         Ok(())
+    }
+
+    fn is_fua_shared(&self) -> bool {
+        self.geometry.has_fua
     }
 
     fn poll(&self, queue: usize) -> usize {
         let q = &self.queues[queue % self.queues.len()];
         let mut nr_done = 0;
+        // Not moved: what is looked at in a loop must not cost a copy of room for a batch.
+        let mut batch = SmallVec::new();
         loop {
             let generation = self.reset_generation.load(Ordering::Acquire);
-            let (batch, is_broken) = q.take_finished();
+            let is_broken = q.take_finished(&mut batch);
             let nr = batch.len();
-            for finished in batch {
+            for finished in batch.drain(..) {
                 let result = self.judge(&finished);
                 if result.is_ok() && self.nr_fruitless_resets.load(Ordering::Relaxed) > 0 {
                     self.nr_fruitless_resets.store(0, Ordering::Relaxed);
                 }
-                finish(finished.request, result);
+                self.finish(finished.request, result);
             }
             nr_done += nr;
             if is_broken && self.state.load(Ordering::SeqCst) == READY {
@@ -496,18 +548,17 @@ impl<D: Dma> Queue<D> {
         }
     }
 
-    /// Up to a batch of finished requests, and whether the ring turned out to be broken.
-    fn take_finished(&self) -> (SmallVec<[Finished; BATCH]>, bool) {
-        let mut batch = SmallVec::new();
+    /// Adds up to a batch of finished requests; whether the ring turned out to be broken.
+    fn take_finished(&self, batch: &mut SmallVec<[Finished; BATCH]>) -> bool {
         let mut ring = self.ring.lock();
         while batch.len() < BATCH {
             match ring.pop() {
                 Ok(Some(finished)) => batch.push(finished),
-                Ok(None) => return (batch, false),
-                Err(_) => return (batch, true),
+                Ok(None) => return false,
+                Err(_) => return true,
             }
         }
-        (batch, false)
+        false
     }
 }
 

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`disk`] | [`Disk`]: the driver, a [`blockdev::BlockDevice`] |
 //! | [`config`] | feature bits and the configuration space |
+//! | `durable` | writes that are durable without a flush |
 //! | `queue` | the split virtqueue; with [`dma`] the only unsafe module |
 //! | [`transport`] | the register seam and the three register layouts |
 //! | [`dma`] | the memory seam |
@@ -19,12 +20,15 @@ pub mod config;
 pub mod disk;
 #[expect(unsafe_code, reason = "states the contract of memory shared with devices")]
 pub mod dma;
+mod durable;
 #[expect(unsafe_code, reason = "memory shared with a device")]
 mod queue;
 pub mod transport;
 
 pub use disk::{Disk, InitError, Options, Patience};
 
+#[cfg(test)]
+mod durable_tests;
 #[cfg(test)]
 #[expect(unsafe_code, reason = "plays the device, on memory shared with the driver")]
 mod model;

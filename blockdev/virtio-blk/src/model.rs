@@ -5,13 +5,14 @@
 //! many segments.
 extern crate std;
 
+use crate::config::WRITEBACK_AT;
 use crate::dma::{Dma, DmaPages, DmaSlice, PAGE_SIZE};
 use crate::transport::{QueueLayout, Transport, status};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::boxed::Box;
 use std::collections::VecDeque;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex};
 use std::vec::Vec;
 
@@ -124,6 +125,13 @@ pub struct Model {
     pub is_deaf: AtomicBool,
     pub nr_flushes: AtomicUsize,
     pub is_interrupting: AtomicBool,
+    /// The field `writeback`.
+    pub writeback: AtomicU8,
+    /// Does not turn its cache off.
+    pub is_stubborn: AtomicBool,
+    /// Writes done with the cache off, and with it on.
+    pub nr_through: AtomicUsize,
+    pub nr_back: AtomicUsize,
 }
 
 impl Model {
@@ -139,6 +147,7 @@ impl Model {
             is_paused: false,
         };
         let model = Arc::new(Self {
+            writeback: AtomicU8::new(traits.config[WRITEBACK_AT]),
             traits,
             state: Mutex::new(state),
             changed: Condvar::new(),
@@ -149,6 +158,9 @@ impl Model {
             is_deaf: AtomicBool::new(false),
             nr_flushes: AtomicUsize::new(0),
             is_interrupting: AtomicBool::new(true),
+            is_stubborn: AtomicBool::new(false),
+            nr_through: AtomicUsize::new(0),
+            nr_back: AtomicUsize::new(0),
         });
         let device = model.clone();
         std::thread::spawn(move || device.run());
@@ -290,6 +302,11 @@ impl Model {
                 }
                 at += piece.len;
             }
+            if kind == 1 {
+                let is_through = self.writeback.load(Ordering::SeqCst) == 0;
+                let nr = if is_through { &self.nr_through } else { &self.nr_back };
+                nr.fetch_add(1, Ordering::SeqCst);
+            }
             if kind == 4 {
                 self.nr_flushes.fetch_add(1, Ordering::SeqCst);
             }
@@ -427,6 +444,7 @@ impl Transport for ModelTransport {
             for queue in &mut state.queues {
                 *queue = QueueState::default();
             }
+            self.0.writeback.store(self.0.traits.config[WRITEBACK_AT], Ordering::SeqCst);
         }
         state.status = bits;
         self.0.changed.notify_all();
@@ -461,6 +479,9 @@ impl Transport for ModelTransport {
     }
 
     fn read_config8(&self, offset: usize) -> u8 {
+        if offset == WRITEBACK_AT {
+            return self.0.writeback.load(Ordering::SeqCst);
+        }
         self.0.traits.config.get(offset).copied().unwrap_or(0xff)
     }
 
@@ -472,7 +493,12 @@ impl Transport for ModelTransport {
         u32::from(self.read_config16(offset)) | u32::from(self.read_config16(offset + 2)) << 16
     }
 
-    fn write_config8(&self, _offset: usize, _value: u8) {}
+    fn write_config8(&self, offset: usize, value: u8) {
+        assert_eq!(offset, WRITEBACK_AT, "the only field that can be written");
+        if value != 0 || !self.0.is_stubborn.load(Ordering::SeqCst) {
+            self.0.writeback.store(value, Ordering::SeqCst);
+        }
+    }
 
     fn config_generation(&self) -> u32 {
         0

@@ -14,11 +14,11 @@ use std::vec::Vec;
 
 const CAPACITY: usize = 8 << 20;
 
-fn all_features() -> u64 {
+pub(crate) fn all_features() -> u64 {
     Features::all().bits() & !Features::READ_ONLY.bits()
 }
 
-fn traits() -> Traits {
+pub(crate) fn traits() -> Traits {
     let mut config = std::vec![0; 60];
     config[..8].copy_from_slice(&(CAPACITY as u64 / 512).to_le_bytes());
     config[8..12].copy_from_slice(&(1_u32 << 20).to_le_bytes());
@@ -41,15 +41,15 @@ fn traits() -> Traits {
 }
 
 /// A driver with its completion threads and the device behind it.
-struct Bench {
-    model: Arc<Model>,
+pub(crate) struct Bench {
+    pub(crate) model: Arc<Model>,
     dma: Arc<HostDma>,
-    disk: Arc<Disk<ModelTransport, HostDma>>,
+    pub(crate) disk: Arc<Disk<ModelTransport, HostDma>>,
     threads: Vec<rt::JoinHandle>,
 }
 
 impl Bench {
-    fn new(traits: Traits) -> Self {
+    pub(crate) fn new(traits: Traits) -> Self {
         Self::with_memory(traits, HostDma::default())
     }
 
@@ -79,7 +79,7 @@ impl Bench {
         Self { model, dma, disk, threads }
     }
 
-    fn run(&self, op: Op) -> Result<Option<AbdMut>, Error> {
+    pub(crate) fn run(&self, op: Op) -> Result<Option<AbdMut>, Error> {
         let wait = IoWait::new();
         let done = wait.completion(0);
         self.disk.submit_blocking(0, Request { op, done });
@@ -87,7 +87,7 @@ impl Bench {
     }
 
     /// Ends everything; the pages of the device's memory that are still out.
-    fn end(mut self) -> i64 {
+    pub(crate) fn end(mut self) -> i64 {
         self.disk.close();
         self.threads.drain(..).for_each(rt::JoinHandle::join);
         self.model.close();
@@ -97,7 +97,7 @@ impl Bench {
     }
 }
 
-fn pattern(len: usize, salt: u8) -> Abd {
+pub(crate) fn pattern(len: usize, salt: u8) -> Abd {
     Abd::copy_from(&(0..len).map(|i| (i / 7) as u8 ^ salt).collect::<Vec<u8>>())
 }
 

@@ -342,7 +342,7 @@ pub(crate) fn remove_deadline(thread: &Thread) {
 }
 
 /// Whether someone waits for the running CPU; a hint.
-pub(crate) fn has_waiting() -> bool {
+pub fn has_waiting() -> bool {
     this().nr_queued.load(Ordering::Relaxed) != 0
 }
 

@@ -35,7 +35,9 @@ mod stack;
 mod switch;
 pub mod thread;
 
-pub use cpu::{idle_ns, init_this_cpu, load_average, nr_running, run_idle, start, start_threads};
+pub use cpu::{
+    has_waiting, idle_ns, init_this_cpu, load_average, nr_running, run_idle, start, start_threads,
+};
 pub use park::{park, sleep_until, yield_now};
 pub use provider::KernelRt;
 pub use stack::STACK_SIZE;

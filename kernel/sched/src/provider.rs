@@ -56,6 +56,10 @@ unsafe impl Provider for KernelRt {
         crate::yield_now();
     }
 
+    fn has_waiting() -> bool {
+        crate::has_waiting()
+    }
+
     fn now_ns() -> u64 {
         now_ns()
     }

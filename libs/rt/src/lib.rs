@@ -49,6 +49,7 @@ pub use semaphore::Semaphore;
 pub use spin::{SpinLock, SpinLockGuard};
 pub use taskq::Taskq;
 pub use thread::{
-    JoinHandle, Thread, cpu_id, current, fill_random, nr_cpus, park, park_until, sleep, spawn, yield_now,
+    JoinHandle, Thread, cpu_id, current, fill_random, has_waiting, nr_cpus, park, park_until, sleep, spawn,
+    yield_now,
 };
 pub use time::{Instant, WallTime, now, wall_clock};

@@ -47,6 +47,10 @@ pub unsafe trait Provider {
     fn park(deadline_ns: u64, reason: &'static str);
     /// Lets another thread run.
     fn yield_now();
+    /// Whether another thread wants to run on this CPU, as far as is known: a hint for those who poll.
+    fn has_waiting() -> bool {
+        false
+    }
     /// Monotonic nanoseconds since some fixed point.
     fn now_ns() -> u64;
     /// Nanoseconds since 1970 (signed: clocks can be wrong).
@@ -75,6 +79,7 @@ unsafe extern "Rust" {
     pub(crate) fn __rt_unpark(thread: RawThread);
     pub(crate) safe fn __rt_park(deadline_ns: u64, reason: &'static str);
     pub(crate) safe fn __rt_yield_now();
+    pub(crate) safe fn __rt_has_waiting() -> bool;
     pub(crate) safe fn __rt_now_ns() -> u64;
     pub(crate) safe fn __rt_wall_clock_ns() -> i64;
     pub(crate) safe fn __rt_cpu_id() -> usize;
@@ -124,6 +129,10 @@ macro_rules! provider {
             #[unsafe(no_mangle)]
             fn __rt_yield_now() {
                 <$provider as Provider>::yield_now()
+            }
+            #[unsafe(no_mangle)]
+            fn __rt_has_waiting() -> bool {
+                <$provider as Provider>::has_waiting()
             }
             #[unsafe(no_mangle)]
             fn __rt_now_ns() -> u64 {

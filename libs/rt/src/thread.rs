@@ -131,6 +131,11 @@ pub fn yield_now() {
     __rt_yield_now();
 }
 
+/// Whether another thread wants to run on this CPU, as far as is known: who polls should make room for it then.
+pub fn has_waiting() -> bool {
+    __rt_has_waiting()
+}
+
 /// The CPU the caller runs on now: a hint, good for choosing a shard.
 pub fn cpu_id() -> usize {
     __rt_cpu_id()

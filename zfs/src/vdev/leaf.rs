@@ -231,6 +231,11 @@ impl Leaf {
         self.geometry.has_fua && self.geometry.write_cache == WriteCache::Volatile
     }
 
+    /// Whether that is better now than a write and a flush, if it can at all.
+    pub(crate) fn is_fua_apt(&self) -> bool {
+        !self.device.is_fua_shared() || self.is_idle()
+    }
+
     /// A request that is durable when the device answers.
     fn is_fua(&self, joined: &Joined) -> bool {
         joined.priority == Priority::FuaWrite && self.does_fua()

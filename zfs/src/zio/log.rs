@@ -13,19 +13,20 @@ use core::time::Duration;
 use ondisk::BlkPtr;
 
 /// Devices that usually answer within this time are polled for that long; to sleep and be woken would cost more than a
-/// part of it.
-const POLLED_MAX: Duration = Duration::from_micros(200);
+/// part of it. A write that has to reach the medium takes this long on many virtual disks.
+const POLLED_MAX: Duration = Duration::from_micros(500);
 /// Polling ends at this multiple of the usual time.
 const PATIENCE: u32 = 2;
 /// Polling while the usual time is not known.
 const SPIN_MIN: Duration = Duration::from_micros(30);
-/// Share of the newest measurement in the average: 1/8.
-const AVERAGE_SHIFT: u32 = 3;
+/// The most that a measurement moves the usual time: 1/8 of it. So it follows the median: an average would be that of
+/// the few requests that met something else, a machine that was not run for a while or a disk that was busy.
+const STEP_SHIFT: u32 = 3;
 
 /// How long log requests usually take, which decides how long a waiter polls.
 #[derive(Debug, Default)]
 pub(super) struct LogPace {
-    /// Nanoseconds, a moving average; 0: not known yet.
+    /// Nanoseconds, about the median of the last ones; 0: not known yet.
     usual: AtomicU64,
 }
 
@@ -38,20 +39,21 @@ impl LogPace {
         let start = rt::now();
         let leaves = leaves.iter().map(|leaf| &**leaf);
         let usual = Duration::from_nanos(self.usual.load(Ordering::Relaxed));
-        // Where there is one CPU only, the poller keeps everyone else from running.
-        let done = match usual <= POLLED_MAX && rt::nr_cpus() > 1 {
+        let done = match usual <= POLLED_MAX {
             true => group.wait_polling(leaves, (usual * PATIENCE).max(SPIN_MIN)),
             false => group.wait(leaves),
         };
         let took = rt::now().0.saturating_sub(start.0);
-        let before = self.usual.load(Ordering::Relaxed);
-        let after = match before {
-            0 => took,
-            before => before - (before >> AVERAGE_SHIFT) + (took >> AVERAGE_SHIFT),
-        };
+        let after = moved(self.usual.load(Ordering::Relaxed), took);
         self.usual.store(after, Ordering::Relaxed);
         done
     }
+}
+
+/// The usual time after a request that took so long.
+fn moved(usual: u64, took: u64) -> u64 {
+    let step = usual >> STEP_SHIFT;
+    if usual == 0 { took } else { took.clamp(usual - step, usual + step) }
 }
 
 impl Storage {
@@ -62,14 +64,15 @@ impl Storage {
 
     /// Writes log blocks and makes them durable: all writes at once, then one flush of each device touched that has a
     /// volatile cache, and of `others`, which have what the log blocks point to. Devices that make single writes durable
-    /// (FUA) are flushed only for `others`: then one flush serves both, and the log blocks go as plain writes. Only the
-    /// used bytes are given, a multiple of 4096; what follows them in the block is never looked at.
+    /// (FUA) are flushed only for `others`, or when they are busy with other writes that would have to be durable too: then
+    /// one flush serves all, and the log blocks go as plain writes. Only the used bytes are given, a multiple of 4096; what
+    /// follows them in the block is never looked at.
     ///
     /// # Errors
     /// `Io` when a write or flush failed beyond what redundancy bears: then nothing is known of any of the blocks.
     pub fn write_log(&self, blocks: Vec<(BlkPtr, Abd)>, others: &[Arc<Leaf>]) -> Result<()> {
         let mut leaves = others.to_vec();
-        let is_flushed = !others.is_empty() || bugs::is(Bug::LogNotFlushed);
+        let is_flushed = !others.is_empty() || bugs::is(Bug::LogNotFlushed) || !self.is_fua_apt(&blocks);
         let priority = if is_flushed { Priority::SyncWrite } else { Priority::FuaWrite };
         self.write_blocks(blocks, &mut leaves, (priority, true))?;
         leaves.retain(|leaf| is_flushed || !leaf.does_fua());
@@ -77,6 +80,12 @@ impl Storage {
             return Ok(());
         }
         self.flush_leaves(&leaves, &|group| self.log_pace.wait(group, &leaves, true))
+    }
+
+    fn is_fua_apt(&self, blocks: &[(BlkPtr, Abd)]) -> bool {
+        let dvas = blocks.iter().flat_map(|(bp, _)| bp.dvas().map(move |dva| (dva, bp.psize())));
+        dvas.filter_map(|(dva, size)| self.extent_of(&dva, size))
+            .all(|(vdev, _)| vdev.io().leaves().iter().all(|leaf| leaf.is_fua_apt()))
     }
 
     /// Writes whole blocks that a log is going to point to. They are durable with the next flush of what `leaves` gains.
@@ -119,5 +128,22 @@ impl Storage {
         }
         let done = self.log_pace.wait(&group, leaves, is_log);
         done.into_iter().try_for_each(|done| done.result.map_err(Error::from))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_usual_time_is_not_that_of_a_few() {
+        let mut usual = moved(0, 100_000);
+        assert_eq!(usual, 100_000);
+        for nr in 0..100 {
+            usual = moved(usual, if nr % 5 == 0 { 8_000_000 } else { 90_000 + nr * 100 });
+        }
+        assert!((80_000..130_000).contains(&usual), "{usual}");
+        (0..100).for_each(|_| usual = moved(usual, 1_000_000));
+        assert_eq!(usual, 1_000_000);
     }
 }
