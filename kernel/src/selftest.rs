@@ -2,6 +2,7 @@
 //! status: 0 passed, 1 failed, 2 unknown name.
 mod disk;
 mod fsync;
+mod fsync_instructions;
 mod mem;
 mod stress;
 mod user;
@@ -20,6 +21,7 @@ pub fn run(name: &str, machine: &Machine) -> u8 {
         "user" => u8::from(!user::run()),
         "mem" => u8::from(!mem::run()),
         "disk" => u8::from(!disk::run(&machine.block_devices())),
+        "fsync" if argument == "instructions" => u8::from(!fsync_instructions::run(&machine.block_devices())),
         "fsync" => u8::from(!fsync::run(&machine.block_devices())),
         "stress" => u8::from(!stress::run()),
         _ => 2,

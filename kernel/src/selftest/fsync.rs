@@ -2,8 +2,9 @@
 //! with single writes and flushes of the second disk, which nobody else uses.
 //!
 //! The loads call the file system as system calls do, without a system call's own hundred instructions. The figures are
-//! lines `fsync NAME OPERATIONS WRITES FLUSHES NANOSECONDS DEVICE_NANOSECONDS` on the console: the last two are medians, of
-//! one operation, and of one write and one flush of the device, polled for.
+//! lines `fsync NAME OPERATIONS WRITES FLUSHES NANOSECONDS DEVICE_NANOSECONDS FUA_NANOSECONDS` on the console: the last three
+//! are medians, of one operation, of one write and one flush of the device, and of one write that is durable when answered
+//! (0: it has none), polled for.
 use abd::Abd;
 use alloc::boxed::Box;
 use alloc::format;
@@ -26,8 +27,8 @@ const THREADS: usize = 16;
 /// Longer than a disk takes.
 const SPIN: Duration = Duration::from_secs(1);
 
-type Refusal = Box<dyn Display>;
-type Operation = Arc<dyn Fn(usize, usize) -> Result<(), Refusal> + Send + Sync>;
+pub(super) type Refusal = Box<dyn Display>;
+pub(super) type Operation = Arc<dyn Fn(usize, usize) -> Result<(), Refusal> + Send + Sync>;
 
 fn refused(e: impl Display + 'static) -> Refusal {
     Box::new(e)
@@ -46,7 +47,7 @@ pub fn run(disks: &[Arc<dyn BlockDevice>]) -> bool {
     measured.is_ok()
 }
 
-struct Bench {
+pub(super) struct Bench {
     disk: Arc<Traced>,
     other: Arc<dyn BlockDevice>,
     spa: Arc<Spa>,
@@ -55,7 +56,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(disk: &Arc<dyn BlockDevice>, other: &Arc<dyn BlockDevice>) -> Result<Self, Refusal> {
+    pub(super) fn new(disk: &Arc<dyn BlockDevice>, other: &Arc<dyn BlockDevice>) -> Result<Self, Refusal> {
         let disk = Arc::new(Traced::new(disk.clone()));
         let vdev = VdevSpec { device: disk.clone(), path: "/dev/disk".into(), is_file: false };
         let make = |tx: &_, objset: &_| zpl::create_fs(tx, objset, &CreateOptions::default());
@@ -66,15 +67,23 @@ impl Bench {
     }
 
     fn run(&self) -> Result<(), Refusal> {
-        let file = create(&self.root, "append")?;
-        self.measure("append_4k", 1, &(Arc::new(move |_, _| append(&file, 4096)) as Operation))?;
-        let root = self.root.clone();
-        let make = move |_, i| append(&create(&root, &format!("create-{i}"))?, 10 << 10);
-        self.measure("create_10k", 1, &(Arc::new(make) as Operation))?;
+        self.each_lone_load(&mut |name, one| self.measure(name, 1, one))?;
         let names = (0..THREADS).map(|t| format!("thread-{t}"));
         let files: Result<Vec<_>, _> = names.map(|name| create(&self.root, &name)).collect();
         let files = files?;
         self.measure("threads_16", THREADS, &(Arc::new(move |t, _| append(&files[t], 4096)) as Operation))
+    }
+
+    /// The loads of one thread, by name.
+    pub(super) fn each_lone_load(
+        &self,
+        run: &mut dyn FnMut(&str, &Operation) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
+        let file = create(&self.root, "append")?;
+        run("append_4k", &(Arc::new(move |_, _| append(&file, 4096)) as Operation))?;
+        let root = self.root.clone();
+        let make = move |_, i| append(&create(&root, &format!("create-{i}"))?, 10 << 10);
+        run("create_10k", &(Arc::new(make) as Operation))
     }
 
     fn measure(&self, name: &str, nr_threads: usize, one: &Operation) -> Result<(), Refusal> {
@@ -86,7 +95,7 @@ impl Bench {
         let (before, log) = (self.disk.counts(), self.log_bytes());
         let length = (log.0 - logged.0) / (log.1 - logged.1).max(1);
         let length = (length as usize).next_multiple_of(4096).max(4096);
-        let mut device = Vec::new();
+        let mut device = Device::default();
         let times = match nr_threads {
             1 => self.alternately(one, length, &mut device)?,
             _ => {
@@ -98,16 +107,12 @@ impl Bench {
         let after = self.disk.counts();
         let (nr, writes, flushes) =
             (times.len(), after.writes - before.writes, after.flushes - before.flushes);
-        log::info!("fsync {name} {nr} {writes} {flushes} {} {}", median(times), median(device));
+        let (time, flushed, durable) = (median(times), median(device.flushed), median(device.durable));
+        log::info!("fsync {name} {nr} {writes} {flushes} {time} {flushed} {durable}");
         Ok(())
     }
 
-    fn alternately(
-        &self,
-        one: &Operation,
-        length: usize,
-        device: &mut Vec<u64>,
-    ) -> Result<Vec<u64>, Refusal> {
+    fn alternately(&self, one: &Operation, length: usize, device: &mut Device) -> Result<Vec<u64>, Refusal> {
         let mut times = Vec::with_capacity(OPERATIONS);
         for i in 0..OPERATIONS {
             if i.is_multiple_of(TURN) {
@@ -120,14 +125,19 @@ impl Bench {
         Ok(times)
     }
 
-    /// A turn of the other disk: each time one write and one flush.
-    fn yardstick(&self, length: usize, times: &mut Vec<u64>) -> Result<(), Refusal> {
-        for i in 0..TURN {
+    /// A turn of the other disk: each time one write and one flush, and one durable write.
+    fn yardstick(&self, length: usize, device: &mut Device) -> Result<(), Refusal> {
+        for _ in 0..TURN {
             let start = rt::now();
-            let offset = ((times.len() + i) * length) as u64 % (256 << 20);
+            let offset = (device.flushed.len() * length) as u64 % (256 << 20);
             self.request(Op::Write { offset, data: Abd::zeroed(length), is_fua: false })?;
             self.request(Op::Flush)?;
-            times.push(rt::now().0 - start.0);
+            device.flushed.push(rt::now().0 - start.0);
+            if self.other.geometry().has_fua {
+                let start = rt::now();
+                self.request(Op::Write { offset, data: Abd::zeroed(length), is_fua: true })?;
+                device.durable.push(rt::now().0 - start.0);
+            }
         }
         Ok(())
     }
@@ -143,6 +153,15 @@ impl Bench {
     fn log_bytes(&self) -> (u64, u64) {
         self.fs.objset().zil().map_or((0, 0), |zil| (zil.stats().bytes, zil.stats().nr_blocks))
     }
+}
+
+/// What the device alone takes.
+#[derive(Default)]
+struct Device {
+    /// A write and a flush.
+    flushed: Vec<u64>,
+    /// A write that is durable when answered.
+    durable: Vec<u64>,
 }
 
 /// The times of the operations of several threads at once.
@@ -179,7 +198,8 @@ fn append(file: &VnodeRef, length: usize) -> Result<(), Refusal> {
     file.fsync(0..u64::MAX, Fsync::All).map_err(refused)
 }
 
-fn median(mut values: Vec<u64>) -> u64 {
+/// The value of the middle.
+pub(super) fn median(mut values: Vec<u64>) -> u64 {
     values.sort_unstable();
     values.get(values.len() / 2).copied().unwrap_or(0)
 }

@@ -37,8 +37,14 @@ pub(super) struct Figures {
     pub(super) flushes_per_fsync: f64,
     /// The median of the whole operation, change and fsync.
     pub(super) latency_us: f64,
-    /// The median of one write and one flush of the device.
+    /// The median of one write and one flush of the device (`--fua`: of one write that is durable when answered).
     pub(super) device_latency_us: f64,
+    /// The median of one write of the device that is durable when answered, where it was measured beside the other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) device_fua_latency_us: Option<f64>,
+    /// Instructions of a whole operation, those of waiting for the device left out, where they can be counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) guest_instructions: Option<f64>,
 }
 
 /// All loads' figures.
@@ -76,16 +82,23 @@ impl All {
             return print_json(self);
         }
         println!(
-            "{:12} {:>13} {:>14} {:>11} {:>11} {:>9}",
-            "", "writes/fsync", "flushes/fsync", "us", "device us", "over"
+            "{:12} {:>13} {:>14} {:>11} {:>11} {:>9} {:>11} {:>12}",
+            "", "writes/fsync", "flushes/fsync", "us", "device us", "over", "fua us", "instructions"
         );
         for (name, f) in
             [("append 4K", self.append_4k), ("create 10K", self.create_10k), ("16 threads", self.threads_16)]
         {
             let over = (f.latency_us / f.device_latency_us - 1.0) * 100.0;
+            let or_dash =
+                |figure: Option<f64>| figure.map_or_else(|| String::from("-"), |n| format!("{n:.0}"));
             println!(
-                "{name:12} {:13.2} {:14.2} {:11.1} {:11.1} {over:7.0} %",
-                f.writes_per_fsync, f.flushes_per_fsync, f.latency_us, f.device_latency_us
+                "{name:12} {:13.2} {:14.2} {:11.1} {:11.1} {over:7.0} % {:>11} {:>12}",
+                f.writes_per_fsync,
+                f.flushes_per_fsync,
+                f.latency_us,
+                f.device_latency_us,
+                or_dash(f.device_fua_latency_us),
+                or_dash(f.guest_instructions)
             );
         }
         Ok(())
@@ -195,6 +208,8 @@ impl Bench {
             flushes_per_fsync: (after.flushes - before.flushes) as f64 / nr,
             latency_us: median(times),
             device_latency_us: median(yardstick.times),
+            device_fua_latency_us: None,
+            guest_instructions: None,
         })
     }
 

@@ -1,5 +1,6 @@
 //! What an fsync costs in the guest: the kernel's own check `fsync` makes a pool on one disk and measures, in turns with
-//! another disk of the same kind. The disks are sparse files; what their flushes cost is the host's.
+//! another disk of the same kind. The disks are sparse files; what their flushes cost is the host's. A second run, with one
+//! CPU whose clock counts instructions, tells what of it is the guest's own work: the check `fsync:instructions`.
 use super::fsync::{All, Figures};
 use crate::place;
 use crate::qemu::{Accel, Boot, Disk, End, Machine, Vm};
@@ -38,6 +39,25 @@ pub fn run(kernel: Option<&Path>, cpus: u32, mode: Mode) -> Result<()> {
         has_input: false,
         extra: Vec::new(),
     };
+    let timed = output_of(&vm)?;
+    let cmdline = String::from("selftest=fsync:instructions loglevel=info");
+    let counted = output_of(&Vm { accel: Accel::InstructionCount, cpus: 1, cmdline, ..vm })?;
+    for path in &disks {
+        std::fs::remove_file(path).with_context(|| path.display().to_string())?;
+    }
+    let of = |name| figures(&timed, name).with_context(|| format!("no figures of {name} in:\n{timed}"));
+    let mut all =
+        All { append_4k: of("append_4k")?, create_10k: of("create_10k")?, threads_16: of("threads_16")? };
+    for (name, figures) in [("append_4k", &mut all.append_4k), ("create_10k", &mut all.create_10k)] {
+        let count = instructions(&counted, name);
+        figures.guest_instructions =
+            Some(count.with_context(|| format!("no instructions of {name} in:\n{counted}"))?);
+    }
+    all.print(mode)
+}
+
+/// What a machine prints until it ends well.
+fn output_of(vm: &Vm) -> Result<String> {
     let mut child = vm.start(Stdio::piped())?;
     let Some(mut console) = child.stdout.take() else { bail!("no console") };
     let reader = std::thread::spawn(move || {
@@ -48,29 +68,37 @@ pub fn run(kernel: Option<&Path>, cpus: u32, mode: Mode) -> Result<()> {
     });
     let end = vm.wait(&mut child, Some(PATIENCE))?;
     let output = reader.join().unwrap_or_default();
-    for path in &disks {
-        std::fs::remove_file(path).with_context(|| path.display().to_string())?;
-    }
     if end != End::Status(0) {
         bail!("the guest did not end well ({end:?}); its output:\n{output}");
     }
-    let of = |name| figures(&output, name).with_context(|| format!("no figures of {name} in:\n{output}"));
-    All { append_4k: of("append_4k")?, create_10k: of("create_10k")?, threads_16: of("threads_16")? }
-        .print(mode)
+    Ok(output)
 }
 
-/// The line `fsync NAME OPERATIONS WRITES FLUSHES NANOSECONDS DEVICE_NANOSECONDS` of a load.
+/// The numbers of the line that begins so.
+fn numbers(output: &str, wanted: &str) -> Option<Vec<f64>> {
+    let line = output.lines().find_map(|line| line.split_once(wanted).map(|(_, rest)| rest))?;
+    line.split_whitespace().map(|word| word.parse().ok()).collect()
+}
+
+/// The line `fsync NAME OPERATIONS WRITES FLUSHES NANOSECONDS DEVICE_NANOSECONDS FUA_NANOSECONDS` of a load.
 fn figures(output: &str, name: &str) -> Option<Figures> {
-    let wanted = format!("fsync {name} ");
-    let line = output.lines().find_map(|line| line.split_once(&wanted).map(|(_, rest)| rest))?;
-    let numbers: Option<Vec<f64>> = line.split_whitespace().map(|word| word.parse().ok()).collect();
-    let &[nr, writes, flushes, latency, device] = &numbers?[..] else { return None };
+    let numbers = numbers(output, &format!("fsync {name} "))?;
+    let &[nr, writes, flushes, latency, device, fua] = &numbers[..] else { return None };
     Some(Figures {
         writes_per_fsync: writes / nr,
         flushes_per_fsync: flushes / nr,
         latency_us: latency / 1e3,
         device_latency_us: device / 1e3,
+        device_fua_latency_us: (fua > 0.0).then_some(fua / 1e3),
+        guest_instructions: None,
     })
+}
+
+/// The line `fsync-instructions NAME OPERATIONS INSTRUCTIONS` of a load.
+fn instructions(output: &str, name: &str) -> Option<f64> {
+    let numbers = numbers(output, &format!("fsync-instructions {name} "))?;
+    let &[_, instructions] = &numbers[..] else { return None };
+    Some(instructions)
 }
 
 #[cfg(test)]
@@ -79,10 +107,13 @@ mod tests {
 
     #[test]
     fn figures_are_read_from_the_console() {
-        let output = "[1.0] zfs: x\r\n[    2.000001] kernel: fsync append_4k 500 500 250 150000 120000\r\n";
+        let output = "[1.0] zfs: x\r\n[    2.000001] kernel: fsync append_4k 500 500 250 150000 120000 0\r\n\
+            [    3.000001] kernel: fsync-instructions append_4k 500 43210\r\n";
         let found = figures(output, "append_4k").expect("is there");
         assert_eq!((found.writes_per_fsync, found.flushes_per_fsync), (1.0, 0.5));
         assert_eq!((found.latency_us, found.device_latency_us), (150.0, 120.0));
-        assert!(figures(output, "append").is_none());
+        assert_eq!(found.device_fua_latency_us, None);
+        assert_eq!(instructions(output, "append_4k"), Some(43210.0));
+        assert!(figures(output, "append").is_none() && instructions(output, "create_10k").is_none());
     }
 }
