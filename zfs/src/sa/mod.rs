@@ -33,6 +33,7 @@ use core::ops::Range;
 use ondisk::sa::LAYOUT_LEGACY;
 use ondisk::{DmuType, ObjectId};
 use pack::{Packed, Value};
+use smallvec::SmallVec;
 use tables::Tables;
 
 pub use attr::Attr;
@@ -149,7 +150,7 @@ impl Sa {
     pub fn init(&self, tx: &DmuTx, dnode: &Arc<Dnode>, attrs: &[(Attr, &[u8])]) -> Result<()> {
         let value = |(attr, bytes): &(Attr, &[u8])| {
             let number = self.tables.number(*attr).ok_or(Error::Unsupported)?;
-            Ok(Value { number, bytes: bytes.to_vec() })
+            Ok(Value { number, bytes: SmallVec::from_slice(bytes) })
         };
         let values: Vec<Value> = attrs.iter().map(value).collect::<Result<_>>()?;
         self.store(tx, dnode, &values)
@@ -168,7 +169,8 @@ impl Sa {
         }
         let mut values = Vec::new();
         let mut result = Ok(());
-        let mut keep = |number: u16, bytes: &[u8]| values.push(Value { number, bytes: bytes.to_vec() });
+        let mut keep =
+            |number: u16, bytes: &[u8]| values.push(Value { number, bytes: SmallVec::from_slice(bytes) });
         dnode.bonus(&mut |bonus| result = self.tables.for_each(bonus, false, &mut keep));
         result?;
         if let Some(spill) = dnode.spill()? {
@@ -178,9 +180,9 @@ impl Sa {
             let number = self.tables.number(*attr).ok_or(Error::Unsupported)?;
             let place = values.iter().position(|v| v.number == number);
             match (place, change) {
-                (Some(at), Some(bytes)) => values[at].bytes = bytes.to_vec(),
+                (Some(at), Some(bytes)) => values[at].bytes = SmallVec::from_slice(bytes),
                 (Some(at), None) => drop(values.remove(at)),
-                (None, Some(bytes)) => values.push(Value { number, bytes: bytes.to_vec() }),
+                (None, Some(bytes)) => values.push(Value { number, bytes: SmallVec::from_slice(bytes) }),
                 (None, None) => {}
             }
         }
@@ -195,7 +197,7 @@ impl Sa {
         changes: &[(Attr, Option<&[u8]>)],
     ) -> Result<bool> {
         let is_legacy = is_legacy(dnode);
-        let mut places = smallvec::SmallVec::<[(usize, &[u8]); 8]>::new();
+        let mut places = SmallVec::<[(usize, &[u8]); 8]>::new();
         let mut result = Ok(true);
         dnode.bonus(&mut |bonus| {
             for (attr, change) in changes {

@@ -3,6 +3,7 @@ use crate::{Error, Result};
 use alloc::vec::Vec;
 use core::ops::Range;
 use ondisk::sa::SaHeader;
+use smallvec::SmallVec;
 use zerocopy::IntoBytes;
 
 /// Packed attributes with their header.
@@ -13,7 +14,8 @@ pub(super) type Packed = Vec<u8>;
 pub(super) struct Value {
     /// Its number in the dataset.
     pub(super) number: u16,
-    pub(super) bytes: Vec<u8>,
+    /// Nearly all are one or two words.
+    pub(super) bytes: SmallVec<[u8; 16]>,
 }
 
 /// Where attributes of a layout lie. `lengths`: of each attribute, 0 = variable. Calls `each` with the place in the
@@ -64,17 +66,26 @@ pub(super) fn packed_size(lengths: &[u16], values: &[Value]) -> Result<usize> {
 
 /// Packs attributes under a layout's number.
 pub(super) fn pack(layout: u16, lengths: &[u16], values: &[Value]) -> Result<Packed> {
-    let mut out = Vec::with_capacity(packed_size(lengths, values)?);
+    let mut out = alloc::vec![0; packed_size(lengths, values)?];
     let variable = || lengths.iter().zip(values).filter(|(length, _)| **length == 0).map(|(_, value)| value);
     let header = SaHeader { layout, size: SaHeader::size_for(variable().count()) };
-    out.extend_from_slice(header.to_raw().map_err(|_| Error::TooLarge)?.as_bytes());
-    for value in variable() {
-        out.extend_from_slice(&(value.bytes.len() as u16).to_le_bytes());
-    }
-    out.resize(header.size, 0);
+    let raw = header.to_raw().map_err(|_| Error::TooLarge)?;
+    let mut at = 0;
+    let mut put = |bytes: &[u8]| {
+        // Room for all of them was made.
+        if let Some(place) = out.get_mut(at..at + bytes.len()) {
+            place.copy_from_slice(bytes);
+        }
+        at += bytes.len();
+    };
+    put(raw.as_bytes());
+    variable().for_each(|value| put(&(value.bytes.len() as u16).to_le_bytes()));
+    at = header.size;
     for value in values {
-        out.extend_from_slice(&value.bytes);
-        out.resize(out.len().next_multiple_of(8), 0);
+        if let Some(place) = out.get_mut(at..at + value.bytes.len()) {
+            place.copy_from_slice(&value.bytes);
+        }
+        at += value.bytes.len().next_multiple_of(8);
     }
     Ok(out)
 }

@@ -14,7 +14,7 @@ fn attributes() -> impl Strategy<Value = (Vec<u16>, Vec<Value>)> {
     prop::collection::vec(one, 0..14).prop_map(|list| {
         let value = |(nr, (length, variable)): (usize, &(u16, usize))| {
             let len = if *length == 0 { *variable } else { usize::from(*length) };
-            Value { number: nr as u16, bytes: std::vec![nr as u8 + 1; len] }
+            Value { number: nr as u16, bytes: smallvec::smallvec![nr as u8 + 1; len] }
         };
         (list.iter().map(|(length, _)| *length).collect(), list.iter().enumerate().map(value).collect())
     })
@@ -30,7 +30,7 @@ proptest! {
         prop_assert_eq!(header.layout, 7);
         let mut seen = Vec::new();
         walk(&packed, &header, &lengths, |place, range| {
-            seen.push(Value { number: place as u16, bytes: packed[range].to_vec() });
+            seen.push(Value { number: place as u16, bytes: packed[range].into() });
             true
         }).unwrap();
         prop_assert_eq!(seen, values);
@@ -53,7 +53,7 @@ fn a_file_as_openzfs_lays_it_out() {
     let lengths = [8, 8, 8, 8, 8, 8, 8, 16, 16, 16, 16, 8, 8, 8, 0];
     let value = |(nr, length): (usize, &u16)| Value {
         number: nr as u16,
-        bytes: std::vec![0; if *length == 0 { 24 } else { usize::from(*length) }],
+        bytes: smallvec::smallvec![0; if *length == 0 { 24 } else { usize::from(*length) }],
     };
     let values: Vec<Value> = lengths.iter().enumerate().map(value).collect();
     assert_eq!(packed_size(&lengths, &values), Ok(176));
@@ -61,7 +61,7 @@ fn a_file_as_openzfs_lays_it_out() {
 
 #[test]
 fn wrong_lengths_are_refused() {
-    let value = |len| [Value { number: 0, bytes: std::vec![0; len] }];
+    let value = |len| [Value { number: 0, bytes: smallvec::smallvec![0; len] }];
     assert_eq!(packed_size(&[8], &value(7)), Err(Error::Invalid));
     assert_eq!(packed_size(&[0], &value(70_000)), Err(Error::TooLarge));
 }
@@ -82,7 +82,7 @@ fn owners_are_found_at_their_fixed_places() {
         };
         let mut bytes = word.to_le_bytes().to_vec();
         bytes.resize(usize::from(*length), 0);
-        Value { number: nr as u16, bytes }
+        Value { number: nr as u16, bytes: bytes.into() }
     };
     let values: Vec<Value> = lengths.iter().enumerate().map(value).collect();
     let bonus = pack(2, &lengths, &values).unwrap();

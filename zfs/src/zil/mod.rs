@@ -121,12 +121,13 @@ impl SyncMode {
 
 /// Gives the data of writes when they are logged.
 pub trait LogSource: Send + Sync {
-    /// Reads from an object as it is now; how many bytes there are, less than asked for at the file's end. Called without
-    /// locks and outside transactions.
+    /// Appends to `out` what an object has from `offset` on, as it is now; how many bytes that were, fewer than `len` at the
+    /// file's end. Called without locks and outside transactions.
     ///
     /// # Errors
-    /// `NotFound` when the object of that generation is gone; what reading gives.
-    fn read(&self, object: u64, generation: u64, offset: u64, out: &mut [u8]) -> Result<usize>;
+    /// `NotFound` when the object of that generation is gone; what reading gives. `out` may have gained something.
+    fn read(&self, object: u64, generation: u64, offset: u64, len: usize, out: &mut Vec<u8>)
+    -> Result<usize>;
 
     /// The block of an object that holds the byte `offset`: which bytes those are, and its content if no group on disk
     /// has it. Called as [`Self::read`].

@@ -205,9 +205,9 @@ fn fetch(
         let data = WriteData::Inline(&[]);
         Record::Write { object: write.object, offset, length: n as u64, data }.encode()
     };
-    out.resize(start + WRITE_SIZE + len.next_multiple_of(8), 0);
-    let data = out.get_mut(start + WRITE_SIZE..start + WRITE_SIZE + len).ok_or(Error::Invalid)?;
-    let n = match source.read(write.object, write.generation, offset, data) {
+    out.reserve(WRITE_SIZE + len.next_multiple_of(8));
+    out.resize(start + WRITE_SIZE, 0);
+    let n = match source.read(write.object, write.generation, offset, len, out) {
         Ok(n) => n.min(len),
         Err(Error::NotFound) => 0,
         Err(e) => return Err(e),
@@ -231,11 +231,9 @@ pub(super) struct Pattern(pub(super) u64);
 
 #[cfg(test)]
 impl LogSource for Pattern {
-    fn read(&self, _object: u64, _generation: u64, offset: u64, out: &mut [u8]) -> Result<usize> {
-        let n = self.0.saturating_sub(offset).min(out.len() as u64) as usize;
-        for (i, byte) in out[..n].iter_mut().enumerate() {
-            *byte = (offset as usize + i) as u8 ^ ((offset as usize + i) >> 8) as u8;
-        }
+    fn read(&self, _object: u64, _: u64, offset: u64, len: usize, out: &mut Vec<u8>) -> Result<usize> {
+        let n = self.0.saturating_sub(offset).min(len as u64) as usize;
+        out.extend((offset as usize..offset as usize + n).map(|at| at as u8 ^ (at >> 8) as u8));
         Ok(n)
     }
 
@@ -299,8 +297,8 @@ mod tests {
                 let batch = [write(offset, length, block_size)];
                 let (blocks, _) = pack(&batch, Some(&source), first, 0).unwrap();
                 let (file, pieces) = replay(&blocks, size);
-                let mut wanted = vec![0; size];
-                source.read(7, 1, offset, &mut wanted[offset as usize..]).unwrap();
+                let mut wanted = vec![0; offset as usize];
+                source.read(7, 1, offset, length as usize, &mut wanted).unwrap();
                 assert!(file == wanted);
                 if block_size <= 64 << 10 {
                     let unit = u64::from(block_size);

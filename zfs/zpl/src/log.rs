@@ -242,27 +242,26 @@ impl LogSource for ZplFs {
         }
     }
 
-    fn read(&self, object: u64, generation: u64, offset: u64, out: &mut [u8]) -> zfs::Result<usize> {
+    fn read(
+        &self,
+        object: u64,
+        generation: u64,
+        offset: u64,
+        len: usize,
+        out: &mut Vec<u8>,
+    ) -> zfs::Result<usize> {
         let znode = self.logged_file(object, generation)?;
         // A writer has the range of all it changes: what is logged is what was there before it, or after.
-        let _range = znode.ranges.read(offset..offset.saturating_add(out.len() as u64));
-        let len = znode.size().saturating_sub(offset).min(out.len() as u64) as usize;
-        let mut done = 0;
+        let _range = znode.ranges.read(offset..offset.saturating_add(len as u64));
+        let len = znode.size().saturating_sub(offset).min(len as u64) as usize;
+        let start = out.len();
         znode.dnode.read(offset, len, &mut |piece| {
-            let n = match piece {
-                Piece::Data(bytes) => {
-                    let place = out.get_mut(done..done + bytes.len()).ok_or(zfs::Error::Fault)?;
-                    place.copy_from_slice(bytes);
-                    bytes.len()
-                }
-                Piece::Zeroes(n) => {
-                    out.get_mut(done..done + n).ok_or(zfs::Error::Fault)?.fill(0);
-                    n
-                }
-            };
-            done += n;
+            match piece {
+                Piece::Data(bytes) => out.extend_from_slice(bytes),
+                Piece::Zeroes(n) => out.resize(out.len() + n, 0),
+            }
             Ok(())
         })?;
-        Ok(done)
+        Ok(out.len() - start)
     }
 }
