@@ -249,6 +249,16 @@ impl File {
         self.sync_written(at, n, flags)
     }
 
+    /// Writes at the file's end, whatever the file was opened for, and leaves the offset: where, and how many bytes.
+    ///
+    /// # Errors
+    /// As [`File::write`].
+    pub fn append(&self, source: &mut dyn WriteSource) -> Result<(u64, usize)> {
+        let flags = self.check(OpenFlags::WRITE)?;
+        let (at, n) = self.write_to(0, source, flags | OpenFlags::APPEND)?;
+        Ok((at, self.sync_written(at, n, flags)?))
+    }
+
     /// Shares the blocks of a range of another file, as [`crate::Vnode::clone_range`].
     ///
     /// # Errors

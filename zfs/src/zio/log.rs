@@ -14,7 +14,7 @@ use ondisk::BlkPtr;
 
 /// Devices that usually answer within this time are polled for that long; to sleep and be woken would cost more than a
 /// part of it. A write that has to reach the medium takes this long on many virtual disks.
-const POLLED_MAX: Duration = Duration::from_micros(500);
+const POLLED_MAX: Duration = Duration::from_micros(300);
 /// Polling ends at this multiple of the usual time.
 const PATIENCE: u32 = 2;
 /// Polling while the usual time is not known.

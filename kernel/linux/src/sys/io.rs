@@ -110,10 +110,12 @@ pub fn pwritev2(c: &mut Call<'_>) -> SysResult {
     let is_at_offset = c.a3() == u64::MAX;
     if flags & k::RWF_APPEND != 0 {
         let file = c.task.file(c.fd())?;
-        let buffers = user::read_iovec(c.a1(), c.a2())?;
-        seekable(&file)?.check_open_for(OpenFlags::WRITE)?;
-        let (at, n) = seekable(&file)?.vnode().append(&mut UserSource::new(&buffers))?;
-        return sync_range(seekable(&file)?, at, n, flags);
+        let file = seekable(&file)?;
+        let (at, n) = file.append(&mut UserSource::new(&user::read_iovec(c.a1(), c.a2())?))?;
+        if is_at_offset {
+            file.seek(Whence::Set, (at + n as u64).cast_signed())?;
+        }
+        return sync_range(file, at, n, flags);
     }
     let before = if is_at_offset { None } else { Some(c.a3()) };
     let n = if is_at_offset { writev(c)? } else { pwritev(c)? };

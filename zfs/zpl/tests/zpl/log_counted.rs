@@ -78,6 +78,27 @@ fn a_file_opened_for_it_is_durable_with_each_write() {
         for _ in 0..3 {
             assert_eq!(c.cost(|| _ = file.write(&mut SliceSource::new(&[3; 1000])).unwrap()), (1, 1));
         }
+        // pwrite, and pwritev2 with RWF_APPEND.
+        assert_eq!(c.cost(|| _ = file.write_at(500, &mut SliceSource::new(&[4; 1000])).unwrap()), (1, 1));
+        assert_eq!(c.cost(|| _ = file.append(&mut SliceSource::new(&[5; 1000])).unwrap()), (1, 1));
+        let size = file.vnode().getattr().unwrap().size;
+        assert_eq!((size, file.offset()), (4000, 3000));
+    }
+}
+
+/// What pwritev2 with RWF_DSYNC, sync_file_range with SYNC_FILE_RANGE_WAIT_AFTER and msync with MS_SYNC ask for once the
+/// content is the file's.
+#[test]
+fn a_range_that_is_made_durable_costs_what_an_fsync_costs() {
+    let c = Counted::new();
+    c.tree.write("/file", &[1; 40_000]).unwrap();
+    fsync(&c.tree, "/file");
+    let file = c.open("/file", OpenFlags::READ | OpenFlags::WRITE);
+    for (at, len) in [(0, 4096), (8192, 1), (36_864, 3136)] {
+        assert_eq!(c.cost(|| _ = file.write_at(at, &mut SliceSource::new(&vec![2; len])).unwrap()), (0, 0));
+        let range = at..at + len as u64;
+        assert_eq!(c.cost(|| file.vnode().fsync(range.clone(), Fsync::Data).unwrap()), (1, 1));
+        assert_eq!(c.cost(|| file.vnode().fsync(range.clone(), Fsync::Data).unwrap()), (0, 0));
     }
 }
 
