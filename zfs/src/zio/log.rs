@@ -17,8 +17,11 @@ use ondisk::BlkPtr;
 const POLLED_MAX: Duration = Duration::from_micros(300);
 /// Polling ends at this multiple of the usual time.
 const PATIENCE: u32 = 2;
-/// Polling while the usual time is not known.
+/// Shortest time that is polled.
 const SPIN_MIN: Duration = Duration::from_micros(30);
+/// One of so many waits for a device that usually takes longer is polled all the same: what a sleeper measures is also how
+/// long it takes to be woken, and would keep it asleep for good. Odd, as a log block is one wait or two, a write and a flush.
+const TRIAL_EVERY: u64 = 17;
 /// The most that a measurement moves the usual time: 1/8 of it. So it follows the median: an average would be that of
 /// the few requests that met something else, a machine that was not run for a while or a disk that was busy.
 const STEP_SHIFT: u32 = 3;
@@ -28,6 +31,7 @@ const STEP_SHIFT: u32 = 3;
 pub(super) struct LogPace {
     /// Nanoseconds, about the median of the last ones; 0: not known yet.
     usual: AtomicU64,
+    nr_waits: AtomicU64,
 }
 
 impl LogPace {
@@ -36,24 +40,27 @@ impl LogPace {
         if !is_log {
             return group.wait(leaves.iter().map(|leaf| &**leaf));
         }
-        let start = rt::now();
         let leaves = leaves.iter().map(|leaf| &**leaf);
         let usual = Duration::from_nanos(self.usual.load(Ordering::Relaxed));
-        let done = match usual <= POLLED_MAX {
-            true => group.wait_polling(leaves, (usual * PATIENCE).max(SPIN_MIN)),
-            false => group.wait(leaves),
-        };
+        let is_trial = self.nr_waits.fetch_add(1, Ordering::Relaxed).is_multiple_of(TRIAL_EVERY);
+        if usual > POLLED_MAX && !is_trial {
+            return group.wait(leaves);
+        }
+        let start = rt::now();
+        let spin = if usual.is_zero() { POLLED_MAX } else { usual * PATIENCE };
+        let done = group.wait_polling(leaves, spin.clamp(SPIN_MIN, POLLED_MAX * PATIENCE));
         let took = rt::now().0.saturating_sub(start.0);
-        let after = moved(self.usual.load(Ordering::Relaxed), took);
-        self.usual.store(after, Ordering::Relaxed);
+        self.usual.store(moved(self.usual.load(Ordering::Relaxed), took), Ordering::Relaxed);
         done
     }
 }
 
-/// The usual time after a request that took so long.
+/// The usual time after a request that was polled for and took so long.
 fn moved(usual: u64, took: u64) -> u64 {
     let step = usual >> STEP_SHIFT;
-    if usual == 0 { took } else { took.clamp(usual - step, usual + step) }
+    let polled_max = POLLED_MAX.as_nanos() as u64;
+    let is_quick_after_all = usual > polled_max && took <= polled_max;
+    if usual == 0 || is_quick_after_all { took } else { took.clamp(usual - step, usual + step) }
 }
 
 impl Storage {
@@ -145,5 +152,6 @@ mod tests {
         assert!((80_000..130_000).contains(&usual), "{usual}");
         (0..100).for_each(|_| usual = moved(usual, 1_000_000));
         assert_eq!(usual, 1_000_000);
+        assert_eq!(moved(usual, 200_000), 200_000);
     }
 }
