@@ -35,6 +35,9 @@ fn check(disks: &[Arc<MemDisk>], absent: &[usize], what: &str) {
     spa.abandon();
 }
 
+/// What is done to a pool, and to its disks.
+type Change = dyn Fn(&Arc<Spa>, &[Arc<MemDisk>]) -> zfs::Result<()>;
+
 /// Cuts the power at every `step`th write and flush of a change of a pool's vdevs. What is left is opened with all
 /// disks, and without those that can be missed.
 fn cut_everywhere(
@@ -42,7 +45,7 @@ fn cut_everywhere(
     tops: &dyn Fn(&[Arc<MemDisk>]) -> Vec<TopSpec>,
     nr_disks: usize,
     dispensable: &[usize],
-    change: &dyn Fn(&Arc<Spa>, &[Arc<MemDisk>]) -> zfs::Result<()>,
+    change: &Change,
 ) {
     let blank = || Arc::new(MemDisk::with(DISK, 512, WriteCache::Volatile));
     let disks: Vec<_> = (0..nr_disks).map(|_| blank()).collect();

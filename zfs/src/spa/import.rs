@@ -67,7 +67,7 @@ impl Candidate {
     }
 
     /// As its labels say that it was in group `txg`; as it is when it was in no pool then.
-    fn as_of(self, txg: Txg) -> core::result::Result<Self, Self> {
+    fn at_group(self, txg: Txg) -> core::result::Result<Self, Self> {
         if label::txg_of(&self.labels.config) <= txg {
             return Ok(self);
         }
@@ -353,7 +353,7 @@ fn believed(candidates: Vec<Candidate>) -> Vec<Candidate> {
     let newest = label::best_uberblock(all, None).map_or(Txg(u64::MAX), |u| u.txg);
     let (mut believed, mut early) = (Vec::new(), Vec::new());
     for candidate in candidates {
-        match candidate.as_of(newest) {
+        match candidate.at_group(newest) {
             Ok(candidate) => believed.push(candidate),
             Err(candidate) => early.push(candidate),
         }

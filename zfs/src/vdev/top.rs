@@ -14,7 +14,7 @@ use super::sides::{Part, Place, Sides};
 use super::spec::{VdevKind, VdevSpec};
 use crate::event::EventLog;
 use crate::{Error, Result};
-use abd::Abd;
+use abd::{Abd, AbdMut};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -92,6 +92,18 @@ pub trait TopVdev: Send + Sync + fmt::Debug {
 
     /// Starts a read.
     fn read(&self, io: ReadIo);
+
+    /// Where all leaves' parts of a block are, also of those that cannot be read: what [`Self::assemble`] is given. None
+    /// where each attempt reads what no other does.
+    fn all_places(&self, _offset: u64, _len: usize) -> Vec<Place> {
+        Vec::new()
+    }
+
+    /// What [`Self::read`] would give in that attempt, from parts that were read before, in the order of
+    /// [`Self::all_places`].
+    fn assemble(&self, _offset: u64, _len: usize, _attempt: usize, _parts: &[Option<Abd>]) -> Option<AbdMut> {
+        None
+    }
 
     /// Starts a write of every copy.
     fn write(&self, io: WriteIo);

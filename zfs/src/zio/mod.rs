@@ -12,6 +12,7 @@
 mod ahead;
 mod batch;
 mod check;
+mod columns;
 mod decode;
 mod flush;
 mod gang;

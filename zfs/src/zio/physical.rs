@@ -12,8 +12,10 @@ use ondisk::blkptr::DVAS_PER_BP;
 use ondisk::{BlkPtr, Bookmark, Checksum, Compression, DmuType, Dva, Txg};
 use smallvec::SmallVec;
 
-/// Ways tried to read one copy: a wide raidz has more than anyone wants to wait for.
-const ATTEMPTS_MAX: usize = 1 << 16;
+/// Ways tried to read one copy: all of the widest raidz, as long as none of its children has several sides.
+const ATTEMPTS_MAX: usize = 1 << 22;
+/// Wrong ways that are remembered: those after them say no more of who is to blame.
+const BAD_MAX: usize = 1 << 10;
 
 /// A copy that was not right, or not in every way its vdev offers.
 #[derive(Clone, Debug)]
@@ -65,8 +67,12 @@ impl Storage {
             }
             for dva in bp.dvas() {
                 let mut copy = BadCopy { dva, attempts: SmallVec::new(), good: None, is_device_error: true };
+                let mut columns = None;
                 for attempt in self.attempts_at(&dva, bp.phys_birth(), wanted) {
-                    let read = self.read_copy(&dva, attempt, priority, size_of);
+                    let read = match &columns {
+                        Some(columns) => self.try_columns(columns, attempt),
+                        None => self.read_copy(&dva, attempt, priority, size_of),
+                    };
                     copy.is_device_error &= read.is_err();
                     match read.and_then(|bytes| verify(&bytes).map(|()| bytes)) {
                         Ok(bytes) => {
@@ -80,7 +86,12 @@ impl Storage {
                         }
                         Err(e @ (Error::Unsupported | Error::Encrypted)) => return Err(e),
                         Err(e) => {
-                            copy.attempts.push(attempt);
+                            if copy.attempts.is_empty() {
+                                columns = self.read_columns(&dva, priority, size_of);
+                            }
+                            if copy.attempts.len() < BAD_MAX {
+                                copy.attempts.push(attempt);
+                            }
                             error = if e == Error::Checksum { e } else { error };
                         }
                     }

@@ -560,6 +560,33 @@ fn raidz_survives_as_many_bad_children_as_it_has_parity() {
 }
 
 #[test]
+fn any_three_bad_children_of_a_wide_raidz_are_found() {
+    const WIDTH: usize = 80;
+    let disks: Vec<_> = (0..WIDTH).map(|_| Arc::new(MemDisk::new(DISK))).collect();
+    let pool = raidz(WIDTH as u32, 3, 9, disks, &[]);
+    let first_child = |bp: &BlkPtr| (bp.dva(0).offset >> 9) as usize % WIDTH;
+    let data = noise(8 << 10, 7);
+    // Three parity columns, then sixteen of data, the last of them on one of the last children.
+    let bp = (0..200)
+        .map(|_| pool.write_one(&data, &data_policy()))
+        .find(|bp| (WIDTH - 24..=WIDTH - 19).contains(&first_child(bp)))
+        .expect("blocks begin everywhere");
+    let last = first_child(&bp) + 18;
+    let before: u64 = pool.disks.iter().map(|disk| disk.stats().reads).sum();
+    for child in last - 2..=last {
+        pool.disks[child].rot(layout::DATA_START, &vec![0x5a; 2 << 20]);
+    }
+    assert!(pool.fresh_read(&bp).unwrap() == data);
+    let reads = pool.disks.iter().map(|disk| disk.stats().reads).sum::<u64>() - before;
+    assert!(reads <= 2 * 19, "columns are read once, and once more to be tried: {reads}");
+    assert!(pool.fresh_read(&bp).unwrap() == data);
+    for child in last - 3..=last {
+        pool.disks[child].rot(layout::DATA_START, &vec![0x5a; 2 << 20]);
+    }
+    assert_eq!(pool.fresh_read(&bp), Err(Error::Checksum), "one too many");
+}
+
+#[test]
 fn read_only_pools_are_not_repaired() {
     let pool = striped(1, 12);
     let data = noise(8192, 1);

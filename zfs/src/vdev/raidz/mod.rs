@@ -14,13 +14,13 @@ mod stripe;
 
 use self::attempt::Attempts;
 use self::map::Map;
-use self::stripe::Stripe;
+use self::stripe::{Stripe, assemble};
 use super::leaf::Leaf;
 use super::queue::Payload;
 use super::sides::{Part, PartWrite, Place, Sides, write_parts};
 use super::top::{ReadIo, Standing, TopVdev, WriteIo};
 use crate::{Error, Result};
-use abd::Abd;
+use abd::{Abd, AbdMut};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use blockdev::Completion;
@@ -109,6 +109,31 @@ impl RaidZ {
             .collect()
     }
 
+    /// The columns that an attempt reads, and by which choice of sides; `None` when there is no such attempt, or when another
+    /// has read the same.
+    fn plan(&self, map: &Map, attempt: usize) -> Option<(usize, Vec<usize>)> {
+        if attempt >= self.attempts.len() {
+            return None;
+        }
+        let (choice, bad) = self.attempts.get(attempt);
+        let is_bad = |child: usize| bad.contains(&child);
+        let nr_lost = map.data().iter().filter(|c| is_bad(c.child)).count();
+        // An assumption about children that could be read, but of which nothing would be, was tested before.
+        let is_idle = |child: &usize| {
+            let has_column = map.columns.iter().any(|c| c.child == *child && c.len > 0);
+            let leaf = self.side(choice, *child);
+            leaf.is_usable() && !leaf.health().is_stale() && (nr_lost == 0 || !has_column)
+        };
+        if bad.iter().any(is_idle) {
+            return None;
+        }
+        let parity = map.parity().iter().enumerate().filter(|(_, c)| !is_bad(c.child)).take(nr_lost);
+        let data = map.data().iter().enumerate().filter(|(_, c)| !is_bad(c.child));
+        let wanted: Vec<usize> =
+            parity.map(|(i, _)| i).chain(data.map(|(i, _)| i + map.parity().len())).collect();
+        (!wanted.is_empty()).then_some((choice, wanted))
+    }
+
     /// The leaves that are to blame when the attempts `bad` were wrong and `good` was right.
     fn is_suspect(&self, bad: &[usize], good: usize, child: usize, leaf: &Arc<Leaf>) -> bool {
         let (choice, set) = self.attempts.get(good);
@@ -154,26 +179,9 @@ impl TopVdev for RaidZ {
 
     fn read(&self, io: ReadIo) {
         let map = self.map(io.offset, io.len);
-        if io.attempt >= self.attempts.len() {
-            return io.done.complete(Err(blockdev::Error::Invalid), None);
-        }
-        let (choice, bad) = self.attempts.get(io.attempt);
-        let is_bad = |child: usize| bad.contains(&child);
-        let nr_lost = map.data().iter().filter(|c| is_bad(c.child)).count();
-        let parity = map.parity().iter().enumerate().filter(|(_, c)| !is_bad(c.child)).take(nr_lost);
-        let data = map.data().iter().enumerate().filter(|(_, c)| !is_bad(c.child));
-        let wanted: Vec<usize> =
-            parity.map(|(i, _)| i).chain(data.map(|(i, _)| i + map.parity().len())).collect();
-        // An assumption about children that could be read, but of which nothing would be, was tested before.
-        let is_idle = |child: &usize| {
-            let has_column = map.columns.iter().any(|c| c.child == *child && c.len > 0);
-            let leaf = self.side(choice, *child);
-            leaf.is_usable() && !leaf.health().is_stale() && (nr_lost == 0 || !has_column)
-        };
-        let is_repeated = bad.iter().any(is_idle);
-        if is_repeated || wanted.is_empty() {
+        let Some((choice, wanted)) = self.plan(&map, io.attempt) else {
             return io.done.complete(Err(blockdev::Error::Io), None);
-        }
+        };
         let stripe = Arc::new(Stripe::new(map.clone(), wanted.len(), io.done));
         for index in wanted {
             let column = &map.columns[index];
@@ -181,6 +189,32 @@ impl TopVdev for RaidZ {
             let payload = Payload::Read(column.len);
             self.side(choice, column.child).start(column.offset, payload, io.priority, done);
         }
+    }
+
+    fn all_places(&self, offset: u64, len: usize) -> Vec<Place> {
+        let map = self.map(offset, len);
+        let columns = map.columns.iter().filter(|column| column.len > 0);
+        columns
+            .flat_map(|column| {
+                let sides = self.children[column.child].iter();
+                sides.map(|leaf| Place { leaf: leaf.clone(), offset: column.offset, len: column.len })
+            })
+            .collect()
+    }
+
+    fn assemble(&self, offset: u64, len: usize, attempt: usize, parts: &[Option<Abd>]) -> Option<AbdMut> {
+        let map = self.map(offset, len);
+        let (choice, wanted) = self.plan(&map, attempt)?;
+        let mut columns: Vec<Option<&[u8]>> = alloc::vec![None; map.columns.len()];
+        let mut first_part = 0;
+        for (index, column) in map.columns.iter().enumerate().filter(|(_, column)| column.len > 0) {
+            if wanted.contains(&index) {
+                let part = parts.get(first_part + self.attempts.side(choice, column.child))?;
+                columns[index] = Some(part.as_ref()?.as_slice()?);
+            }
+            first_part += self.children[column.child].len();
+        }
+        assemble(&map, &columns)
     }
 
     fn write(&self, io: WriteIo) {
@@ -229,17 +263,8 @@ impl TopVdev for RaidZ {
     }
 
     fn places(&self, offset: u64, len: usize) -> Vec<Place> {
-        if !self.leaves.iter().all(|leaf| leaf.is_usable()) {
-            return Vec::new();
-        }
-        let map = self.map(offset, len);
-        let columns = map.columns.iter().filter(|column| column.len > 0);
-        columns
-            .flat_map(|column| {
-                let sides = self.children[column.child].iter();
-                sides.map(|leaf| Place { leaf: leaf.clone(), offset: column.offset, len: column.len })
-            })
-            .collect()
+        let can_read = self.leaves.iter().all(|leaf| leaf.is_usable());
+        if can_read { self.all_places(offset, len) } else { Vec::new() }
     }
 
     fn wholes(&self, offset: u64, len: usize, parts: Vec<Abd>) -> Option<Vec<Abd>> {

@@ -29,34 +29,32 @@ impl Stripe {
         let state = State { nr_left: nr, columns, error: None, done: Some(done) };
         Self { map, state: SpinLock::new(state) }
     }
+}
 
-    /// The block's bytes from its columns, the missing data columns from parity.
-    fn assemble(&self, columns: &[Option<AbdMut>]) -> Option<AbdMut> {
-        let nparity = self.map.parity().len();
-        let slice = |index: usize| columns.get(index)?.as_ref()?.as_slice();
-        let data: Vec<Option<&[u8]>> = (nparity..columns.len()).map(slice).collect();
-        let lost: Vec<(usize, usize)> = self
-            .map
-            .data()
-            .iter()
-            .enumerate()
-            .filter(|(index, _)| data[*index].is_none())
-            .map(|(index, column)| (index, column.len))
-            .collect();
-        let parities: Vec<(usize, &[u8])> =
-            (0..nparity).filter_map(|row| slice(row).map(|bytes| (row, bytes))).collect();
-        let rebuilt = if lost.is_empty() { Vec::new() } else { reconstruct(&data, &lost, &parities)? };
-        let mut out = AbdMut::zeroed(self.map.data().iter().map(|c| c.len).sum());
-        for (index, range) in self.map.data_ranges().enumerate() {
-            let found = lost.iter().position(|(column, _)| *column == index);
-            let bytes = match found {
-                Some(at) => rebuilt.get(at)?.as_slice(),
-                None => data[index]?,
-            };
-            out.write_at(range.start, bytes.get(..range.len())?);
-        }
-        Some(out)
+/// The block's bytes from its columns (by index, parity first), the missing data columns from parity.
+pub(super) fn assemble(map: &Map, columns: &[Option<&[u8]>]) -> Option<AbdMut> {
+    let nparity = map.parity().len();
+    let (parity, data) = columns.split_at_checked(nparity)?;
+    let lost: Vec<(usize, usize)> = map
+        .data()
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| data.get(*index).is_none_or(Option::is_none))
+        .map(|(index, column)| (index, column.len))
+        .collect();
+    let parities: Vec<(usize, &[u8])> =
+        parity.iter().enumerate().filter_map(|(row, bytes)| Some((row, (*bytes)?))).collect();
+    let rebuilt = if lost.is_empty() { Vec::new() } else { reconstruct(data, &lost, &parities)? };
+    let mut out = AbdMut::zeroed(map.data().iter().map(|c| c.len).sum());
+    for (index, range) in map.data_ranges().enumerate() {
+        let found = lost.iter().position(|(column, _)| *column == index);
+        let bytes = match found {
+            Some(at) => rebuilt.get(at)?.as_slice(),
+            None => data[index]?,
+        };
+        out.write_at(range.start, bytes.get(..range.len())?);
     }
+    Some(out)
 }
 
 impl Complete for Stripe {
@@ -80,7 +78,8 @@ impl Complete for Stripe {
         if let Some(error) = error {
             return completion.complete(Err(error), None);
         }
-        match self.assemble(&columns) {
+        let columns: Vec<Option<&[u8]>> = columns.iter().map(|c| c.as_ref()?.as_slice()).collect();
+        match assemble(&self.map, &columns) {
             Some(block) => completion.complete(Ok(()), Some(block)),
             None => completion.complete(Err(blockdev::Error::Io), None),
         }
