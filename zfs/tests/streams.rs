@@ -631,6 +631,90 @@ fn what_is_open_is_not_replaced() {
     [src, dst].iter().for_each(|spa| spa.export().unwrap());
 }
 
+#[test]
+fn what_is_half_received_has_no_snapshots() {
+    let (src, full, _) = two_streams(6);
+    let (_, dst) = pool("dst");
+    let resumable = ReceiveOptions { resumable: true, ..ReceiveOptions::default() };
+    let cut = receive(&dst, &full[..full.len() / 2], "dst/fs", &resumable);
+    assert_eq!(cut, Err(Error::StreamCut));
+    assert_eq!(dst.snapshot(&["dst/fs@x"], false, &[]), Err(Error::Busy));
+    assert_eq!(dst.snapshot(&["dst/fs@x"], true, &[]), Err(Error::Busy));
+    dst.snapshot(&["dst@x"], true, &[]).unwrap();
+    let all: Vec<String> = dst.datasets().unwrap().into_iter().map(|d| d.name).collect();
+    assert_eq!(all, ["dst", "dst@x", "dst/fs"]);
+    dst.create_dataset("dst/fs/below", &[], &mut nothing).unwrap();
+    assert_eq!(dst.abort_receive("dst/fs"), Err(Error::NotEmpty));
+    dst.destroy_dataset("dst/fs/below").unwrap();
+    dst.abort_receive("dst/fs").unwrap();
+    assert_clean(&dst);
+    [src, dst].iter().for_each(|spa| spa.export().unwrap());
+}
+
+#[test]
+fn a_full_stream_does_not_replace_a_clone() {
+    let (src, full, _) = two_streams(8);
+    let (_, dst) = pool("dst");
+    dst.create_dataset("dst/a", &[], &mut nothing).unwrap();
+    dst.snapshot(&["dst/a@s"], false, &[]).unwrap();
+    dst.clone_snapshot("dst/a@s", "dst/clone", &[]).unwrap();
+    let force = ReceiveOptions { force: true, ..ReceiveOptions::default() };
+    assert_eq!(receive(&dst, &full[..RECORD_SIZE], "dst/clone", &force), Err(Error::Exists));
+    // What was a clone and has given its origin up is none.
+    dst.promote("dst/clone").unwrap();
+    assert_eq!(receive(&dst, &full, "dst/a", &force), Err(Error::Exists));
+    receive(&dst, &full, "dst/other", &force).unwrap();
+    assert_clean(&dst);
+    [src, dst].iter().for_each(|spa| spa.export().unwrap());
+}
+
+#[test]
+fn a_head_that_lost_the_base_to_a_promotion_is_not_replaced() {
+    let (src, full, incremental) = two_streams(3);
+    let (_, dst) = pool("dst");
+    receive(&dst, &full, "dst/fs", &ReceiveOptions::default()).unwrap();
+    dst.snapshot(&["dst/fs@newer"], false, &[]).unwrap();
+    let options = ReceiveOptions { resumable: true, force: true, ..ReceiveOptions::default() };
+    let cut = receive(&dst, &incremental[..incremental.len() / 2], "dst/fs", &options);
+    assert_eq!(cut, Err(Error::StreamCut));
+    dst.clone_snapshot("dst/fs@newer", "dst/clone", &[]).unwrap();
+    dst.promote("dst/clone").unwrap();
+    let token = ResumeToken::parse(&dst.resume_token("dst/fs").unwrap().unwrap()).unwrap();
+    let rest = SendSpec { resume: Some(token.point), ..spec(&token.to_name, Some("src/fs@a"), token.blocks) };
+    assert_eq!(receive(&dst, &send(&src, &rest), "dst/fs", &options), Err(Error::NoBase));
+    assert!(dst.datasets().unwrap().iter().any(|d| d.name == "dst/clone@newer"));
+    dst.sync().unwrap();
+    if dst.resume_token("dst/fs").unwrap().is_some() {
+        dst.abort_receive("dst/fs").unwrap();
+    }
+    assert_clean(&dst);
+    [src, dst].iter().for_each(|spa| spa.export().unwrap());
+}
+
+#[test]
+fn limits_of_the_target_hold_for_what_is_received() {
+    let (src, full, incremental) = two_streams(9);
+    let (_, dst) = pool("dst");
+    let referenced = |name: &str| dst.figures(name).unwrap().space.referenced;
+    for name in ["dst/free", "dst/fs"] {
+        receive(&dst, &full, name, &ReceiveOptions::default()).unwrap();
+    }
+    receive(&dst, &incremental, "dst/free", &ReceiveOptions::default()).unwrap();
+    let set = |property: Property, value: u64| {
+        dst.set_property("dst/fs", &property, &PropertyValue::Number(value)).unwrap();
+    };
+    let before = state(&dst);
+    assert!(referenced("dst/fs") < referenced("dst/free"), "the seed is one with which the source grows");
+    set(Property::RefQuota, referenced("dst/free") - 1);
+    assert_eq!(receive(&dst, &incremental, "dst/fs", &ReceiveOptions::default()), Err(Error::Quota));
+    assert!(state(&dst) == before);
+    set(Property::RefQuota, referenced("dst/free"));
+    receive(&dst, &incremental, "dst/fs", &ReceiveOptions::default()).unwrap();
+    assert_same((&src, "src/fs@b"), (&dst, "dst/fs@b"), "the head");
+    assert_clean(&dst);
+    [src, dst].iter().for_each(|spa| spa.export().unwrap());
+}
+
 /// Compressed blocks stay as they were sent, whatever the receiver's properties are; what is written later follows those.
 #[test]
 fn compressed_blocks_are_kept() {

@@ -92,7 +92,7 @@ impl Spa {
     /// Makes (or finds, when resuming) the place for a stream.
     ///
     /// # Errors
-    /// `Exists` for a full stream on an existing dataset without `force` (or with snapshots), and for a snapshot that is
+    /// `Exists` for a full stream on an existing dataset without `force` (or with snapshots, or a clone), and for a snapshot that is
     /// there already; `NotFound`; `NoBase`; `Modified` when the target changed since the base and `force` is not set;
     /// `Busy` when the target is open (mounted), or a receive into it is under way or can be resumed; `Unsupported`; names' and writing's.
     pub(crate) fn open_inbox(self: &Arc<Self>, spec: &InboxSpec<'_>) -> Result<Inbox> {
@@ -156,7 +156,9 @@ impl Spa {
         let head = dir::read_dataset(&self.mos, found.dataset)?;
         let place = Place::Over { dir: found.dir };
         if spec.base_guid == 0 {
-            if !spec.force || self.mos.zap(head.snapnames_zap)?.len()? > 0 {
+            // A clone stays one: what is received has no block of its origin.
+            let is_clone = self.origin_name(own.origin)?.is_some();
+            if !spec.force || is_clone || self.mos.zap(head.snapnames_zap)?.len()? > 0 {
                 return Err(Error::Exists);
             }
             return self.make_inbox(spec, found.dir, RECEIVE_CLONE, None, place);
@@ -347,7 +349,9 @@ impl Spa {
     /// Makes what was received a snapshot of its target.
     ///
     /// # Errors
-    /// `Busy` when the target is in use, `Modified` when it was changed meanwhile, writing's. The inbox is then as it was.
+    /// `Busy` when the target is in use, `Modified` when it was changed meanwhile, `NoBase` when it no longer descends from the
+    /// base, `Quota` when its refquota is less than what
+    /// was received, `NoSpace` when its refreservation no longer fits, writing's. The inbox is then as it was.
     pub(crate) fn finish_inbox(self: &Arc<Self>, inbox: &Inbox, finish: &Finish) -> Result<()> {
         let _admin = self.admin.lock();
         self.check_writable()?;
@@ -362,6 +366,7 @@ impl Spa {
             Place::Over { dir: target } => {
                 let newer = self.newer_snapshots(target, base, finish.force)?;
                 let head_id = dir::read(&self.mos, target)?.head_dataset;
+                self.check_limits(target, head_id, id)?;
                 self.close(head_id)?;
                 for snapshot in &newer {
                     snapshot::check_destroy(&self.mos, *snapshot, false)?;
@@ -383,6 +388,22 @@ impl Spa {
         }
     }
 
+    /// Checks that what was received may take the place of a head.
+    fn check_limits(&self, target: ObjectId, head: ObjectId, received: ObjectId) -> Result<()> {
+        let (quota, reserved) = dataset::ref_limits(&self.mos, target)?;
+        let head = dir::read_dataset(&self.mos, head)?;
+        let received = dir::read_dataset(&self.mos, received)?;
+        if quota != 0 && received.referenced_bytes > quota {
+            return Err(Error::Quota);
+        }
+        // What the head holds of its own counts against the refreservation; what it no longer does is set aside again.
+        let more = head.unique_bytes.min(reserved).saturating_sub(received.unique_bytes.min(reserved));
+        if more > dir::available(&self.mos, target, self.usable_bytes())? {
+            return Err(Error::NoSpace);
+        }
+        Ok(())
+    }
+
     /// The target's snapshots after the base, newest first: they go when the stream takes their place.
     fn newer_snapshots(
         &self,
@@ -401,6 +422,11 @@ impl Spa {
             }
             newer.push(at);
             at = ds.prev_snap;
+        }
+        // A promotion since the receive began may have moved what the head descends from.
+        let is_clone = self.origin_name(dir::read(&self.mos, target)?.origin)?.is_some();
+        if base.map_or(is_clone, |base| base != at) {
+            return Err(Error::NoBase);
         }
         let is_as_it_was = newer.is_empty() && (base.is_none() || !self.is_modified(&head)?);
         if force || is_as_it_was { Ok(newer) } else { Err(Error::Modified) }
@@ -439,6 +465,7 @@ impl Spa {
         if keep && inbox.is_resumable {
             return Ok(());
         }
+        destroy::check(&self.mos, inbox.dir)?;
         self.destroy_inbox(inbox.dir)
     }
 
@@ -463,11 +490,12 @@ impl Spa {
     /// Gives up a receive that could be resumed (`zfs receive -A`).
     ///
     /// # Errors
-    /// `NotFound` when there is none, writing's.
+    /// `NotFound` when there is none, `NotEmpty` when datasets were made below it, writing's.
     pub fn abort_receive(self: &Arc<Self>, name: &str) -> Result<()> {
         let _admin = self.admin.lock();
         self.check_writable()?;
         let dir_id = self.interrupted(name)?;
+        destroy::check(&self.mos, dir_id)?;
         let id = dir::read(&self.mos, dir_id)?.head_dataset;
         self.close(id)?;
         self.destroy_inbox(dir_id)

@@ -15,6 +15,7 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use ondisk::ObjectId;
+use ondisk::dsl::DslDatasetFlags;
 
 /// A snapshot to be taken.
 struct Wanted {
@@ -28,7 +29,8 @@ impl Spa {
     ///
     /// # Errors
     /// `NotFound`, `Exists`, `Invalid` (names; properties that are not the user's own; the same one twice),
-    /// `NameTooLong`, `NoSpace`, `Quota` when a limit on snapshots is reached, `ReadOnly`, `Suspended`.
+    /// `NameTooLong`, `NoSpace`, `Quota` when a limit on snapshots is reached, `Busy` for a dataset that is half received
+    /// (with `is_recursive` those below are left out), `ReadOnly`, `Suspended`.
     pub fn snapshot(
         &self,
         names: &[&str],
@@ -67,6 +69,10 @@ impl Spa {
         for full in names {
             let (path, name) = full.split_once('@').ok_or(Error::Invalid)?;
             let top = names::find_dir(&self.mos, self.root_dir(), path)?;
+            // What is half received is no moment of anything, and may go without a question: it has no snapshots.
+            if self.is_half_received(top)? {
+                return Err(Error::Busy);
+            }
             let mut add = |dir: ObjectId, path: &str| -> Result<()> {
                 if !seen.insert((dir, name.to_string())) {
                     return Err(Error::Invalid);
@@ -75,12 +81,21 @@ impl Spa {
                 Ok(())
             };
             if is_recursive {
-                names::walk_dirs(&self.mos, top, path, &mut |dir, path| add(dir, path))?;
+                names::walk_dirs(&self.mos, top, path, &mut |dir, path| match self.is_half_received(dir)? {
+                    true => Ok(()),
+                    false => add(dir, path),
+                })?;
             } else {
                 add(top, path)?;
             }
         }
         if wanted.is_empty() { Err(Error::Invalid) } else { Ok(wanted) }
+    }
+
+    /// A receive into this dataset is under way, or was interrupted.
+    fn is_half_received(&self, dir_id: ObjectId) -> Result<bool> {
+        let Some(head) = dir::read(&self.mos, dir_id)?.head_dataset.non_zero() else { return Ok(false) };
+        Ok(dir::read_dataset(&self.mos, head)?.flags.contains(DslDatasetFlags::INCONSISTENT))
     }
 
     /// Destroys snapshots, all in one transaction group. With `defer`, those with holds or clones go when the last of
@@ -170,10 +185,13 @@ impl Spa {
     /// what it descends from.
     ///
     /// # Errors
-    /// `NotFound`; `Invalid` when it does not descend from that; `Unsupported` for a bookmark that does not know.
+    /// `NotFound`; `Invalid` when it is that, or does not descend from it; `Unsupported` for a bookmark that does not know.
     pub fn written_since(&self, name: &str, since: &str) -> Result<u64> {
         let found = names::find(&self.mos, self.root_dir(), name)?;
         let path = name.split('@').next().unwrap_or_default();
+        if found.is_snapshot && since.starts_with('@') && name.ends_with(since) {
+            return Err(Error::Invalid);
+        }
         if let Some(mark) = since.strip_prefix('#') {
             return figures::written_since_mark(&self.mos, &found, mark);
         }

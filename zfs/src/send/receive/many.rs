@@ -169,7 +169,7 @@ impl Session<'_> {
                 Err(Error::Invalid)
             };
         }
-        let below = dataset.strip_prefix(self.root.as_str()).ok_or(Error::StreamDamaged)?;
+        let below = below(dataset, &self.root)?;
         let tail = match self.options.naming {
             Naming::Exact => below.to_string(),
             Naming::WithoutPool => dataset.find('/').map_or(String::new(), |at| dataset[at..].to_string()),
@@ -239,6 +239,13 @@ impl Session<'_> {
     }
 }
 
+/// What is left of a dataset's name without that of the topmost one: nothing, or what follows a slash. Anything else would
+/// lie beside the target.
+fn below<'a>(dataset: &'a str, root: &str) -> Result<&'a str> {
+    let tail = dataset.strip_prefix(root).filter(|tail| tail.is_empty() || tail.starts_with('/'));
+    tail.ok_or(Error::StreamDamaged)
+}
+
 /// Reads a stream to its end for nothing but its checksums.
 fn pass_over(begin: &Begin, reader: &mut StreamReader<'_>) -> Result<()> {
     loop {
@@ -249,6 +256,20 @@ fn pass_over(begin: &Begin, reader: &mut StreamReader<'_>) -> Result<()> {
             } else {
                 Err(Error::StreamDamaged)
             };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_received_beside_the_target() {
+        assert_eq!(below("a/b", "a/b"), Ok(""));
+        assert_eq!(below("a/b/c", "a/b"), Ok("/c"));
+        for beside in ["a/bc", "a", "x/a/b", ""] {
+            assert_eq!(below(beside, "a/b"), Err(Error::StreamDamaged), "{beside}");
         }
     }
 }
