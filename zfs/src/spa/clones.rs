@@ -12,6 +12,7 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use ondisk::ObjectId;
+use rt::SpinLock;
 
 impl Spa {
     /// Makes a dataset that begins as a snapshot is.
@@ -74,12 +75,24 @@ impl Spa {
             self.close(*id)?;
         }
         let (command, name) = (format!("zfs promote {name}"), name.to_string());
+        let refused = Arc::new(SpinLock::new(None));
+        let answer = refused.clone();
         self.run_task(When::AfterDatasets, move |spa, _, tx| {
-            spa.plan_promotion(&found, &name)?.apply(&spa.mos, tx, &spa.env)?;
+            let plan = match spa.plan_promotion(&found, &name) {
+                // Written to since it was asked before: that is an answer, and no reason to stop the pool.
+                Err(e @ Error::NoSpace) => {
+                    *refused.lock() = Some(e);
+                    return Ok(());
+                }
+                plan => plan?,
+            };
+            plan.apply(&spa.mos, tx, &spa.env)?;
             spa.head_changed(found.dir)?;
             spa.note_event(tx, "promote", &name, found.dataset, "")?;
             spa.note(tx, &command)
-        })
+        })?;
+        let answer = answer.lock().take();
+        answer.map_or(Ok(()), Err)
     }
 
     fn plan_promotion(&self, found: &Found, name: &str) -> Result<Promotion> {
@@ -104,7 +117,8 @@ impl Spa {
         let head = dir::read(&self.mos, found.dir)?.head_dataset;
         self.txgs.sync_all()?;
         let newer = if destroy_newer { self.newer_than(&found, head, &path)? } else { Newer::default() };
-        if !destroy_newer {
+        // What is destroyed first is checked below, and with it what would stand in the way.
+        if newer.snapshots.is_empty() && newer.bookmarks.is_empty() {
             rollback::check(&self.mos, found.dir, found.dataset, self.usable_bytes())?;
         }
         for (_, id) in &newer.snapshots {

@@ -5,6 +5,7 @@ use crate::dsl::bookmark::{self, Bookmark};
 use crate::dsl::names::{self, Found};
 use crate::dsl::{dir, holds};
 use crate::{Error, Result};
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -29,7 +30,7 @@ pub struct BookmarkInfo {
 
 impl Spa {
     fn snapshots_named(&self, names: &[&str], is_recursive: bool) -> Result<Vec<(String, Found)>> {
-        let mut found = Vec::new();
+        let mut found: Vec<(String, Found)> = Vec::new();
         for name in names {
             let (path, snapshot) = name.split_once('@').ok_or(Error::Invalid)?;
             if !is_recursive {
@@ -51,6 +52,9 @@ impl Spa {
                 return Err(Error::NotFound);
             }
         }
+        // Named twice, or below another one that is named: the second time nothing would be as it was checked.
+        let mut seen = BTreeSet::new();
+        found.retain(|(_, one)| seen.insert(one.dataset));
         Ok(found)
     }
 

@@ -181,6 +181,12 @@ fn holds_keep_snapshots() {
     let pool = Pool::new(64 << 20);
     pool.create("tank/a");
     pool.spa.snapshot(&["tank@s"], true, &[]).unwrap();
+    // Named twice, by itself or by one above it, a snapshot is held once.
+    pool.spa.hold("twice", &["tank@s", "tank/a@s"], true).unwrap();
+    pool.spa.hold("thrice", &["tank/a@s"; 3], false).unwrap();
+    assert_eq!(pool.spa.holds("tank/a@s").unwrap().len(), 2);
+    pool.spa.release("thrice", &["tank/a@s"; 3], false).unwrap();
+    pool.spa.release("twice", &["tank/a@s", "tank@s"], true).unwrap();
     pool.spa.hold("keep", &["tank@s"], true).unwrap();
     assert_eq!(pool.spa.hold("keep", &["tank/a@s"], false), Err(Error::Exists));
     assert_eq!(pool.spa.holds("tank/a@s").unwrap()[0].0, "keep");
