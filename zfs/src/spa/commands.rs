@@ -522,7 +522,7 @@ impl Spa {
     ///
     /// # Errors
     /// `NotFound`, `Invalid` (also for a snapshot), `NoSpace` for a reservation that does not fit, `Quota` for a quota
-    /// below what is reserved, `Unsupported` for a limit that the pool has no feature for, `ReadOnly`, `Suspended`.
+    /// below what is used or reserved, `Unsupported` for a limit that the pool has no feature for, `ReadOnly`, `Suspended`.
     pub fn set_property(&self, name: &str, property: &Property, value: &PropertyValue) -> Result<()> {
         let _admin = self.admin.lock();
         self.check_writable()?;
@@ -703,15 +703,24 @@ fn check_limits(
         }
         Property::Reservation => {
             let more = bytes.max(own.used_bytes).saturating_sub(own.reserved.max(own.used_bytes));
+            // What is reserved is set aside from what the parent has left; here it counts as left already.
+            let room = match own.parent.non_zero() {
+                Some(parent) => dir::available(mos, parent, usable)?,
+                None => usable.saturating_sub(own.used_bytes),
+            };
             let is_over_quota = own.quota != 0 && bytes > own.quota;
-            if is_over_quota || more > dir::available(mos, dir_id, usable)? {
-                Err(Error::NoSpace)
-            } else {
-                Ok(())
-            }
+            if is_over_quota || more > room { Err(Error::NoSpace) } else { Ok(()) }
         }
-        Property::RefReservation => {
-            if bytes > dir::available(mos, dir_id, usable)?.saturating_add(own.used_bytes) {
+        Property::RefQuota | Property::RefReservation => {
+            let head = dir::read_dataset(mos, own.head_dataset)?;
+            let (ref_quota, reserved) = dataset::ref_limits(mos, dir_id)?;
+            if *property == Property::RefQuota {
+                let is_below = bytes != 0 && (bytes < head.referenced_bytes || bytes < reserved);
+                return if is_below { Err(Error::Quota) } else { Ok(()) };
+            }
+            let more = bytes.max(head.unique_bytes).saturating_sub(reserved.max(head.unique_bytes));
+            let is_over_quota = ref_quota != 0 && bytes > ref_quota;
+            if is_over_quota || more > dir::available(mos, dir_id, usable)? {
                 return Err(Error::NoSpace);
             }
             Ok(())

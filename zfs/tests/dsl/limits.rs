@@ -54,3 +54,33 @@ fn limits_hold_for_all_that_is_below() {
     assert_counts(&pool, "tank", 4, 9);
     pool.spa.export().unwrap();
 }
+
+#[test]
+fn no_more_is_reserved_than_there_is() {
+    let mut pool = Pool::new(128 << 20);
+    pool.create("tank/a");
+    pool.create("tank/b");
+    let ds = pool.open("tank/a");
+    pool.write_object(&ds, 2000);
+    pool.spa.sync().unwrap();
+    pool.spa.snapshot(&["tank/a@s"], false, &[]).unwrap();
+    drop(ds);
+    let space = |pool: &Pool, name: &str| pool.spa.figures(name).unwrap().space;
+    let all = space(&pool, "tank/a").available;
+    // What the snapshot holds is not the head's: it has to be set aside beside it.
+    assert_eq!(set(&pool, "tank/a", &Property::RefReservation, all + (1 << 20)), Err(Error::NoSpace));
+    set(&pool, "tank/a", &Property::RefReservation, all / 2).unwrap();
+    assert_eq!(set(&pool, "tank/a", &Property::RefReservation, all + (1 << 20)), Err(Error::NoSpace));
+    // Nor is what is reserved already there once more.
+    set(&pool, "tank/b", &Property::Reservation, all / 4).unwrap();
+    assert_eq!(set(&pool, "tank/b", &Property::Reservation, all * 5 / 8), Err(Error::NoSpace));
+    set(&pool, "tank/b", &Property::Reservation, all * 3 / 8).unwrap();
+    // A refquota is not below what is referred to or reserved, nor is that above it.
+    let referenced = space(&pool, "tank/a").referenced;
+    assert_eq!(set(&pool, "tank/a", &Property::RefQuota, referenced - 1), Err(Error::Quota));
+    assert_eq!(set(&pool, "tank/a", &Property::RefQuota, all / 2 - 1), Err(Error::Quota));
+    set(&pool, "tank/a", &Property::RefQuota, all / 2).unwrap();
+    assert_eq!(set(&pool, "tank/a", &Property::RefReservation, all / 2 + 1), Err(Error::NoSpace));
+    pool.assert_clean();
+    pool.spa.export().unwrap();
+}
