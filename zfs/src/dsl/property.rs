@@ -281,10 +281,10 @@ static TABLE: &[Row] = &[
     row(P::ShareSmb, "sharesmb", Text, 0),
 ];
 
-/// Longest name of a user property.
-pub const NAME_MAX: usize = 256;
-/// Longest value of a user property.
-pub const VALUE_MAX: usize = 8192;
+/// Longest name of a user property, as OpenZFS has it (256 with the final NUL).
+pub const NAME_MAX: usize = 255;
+/// Longest value of a user property, as OpenZFS has it (8 KiB with the final NUL).
+pub const VALUE_MAX: usize = 8191;
 
 impl Property {
     /// Every native property.
@@ -499,5 +499,15 @@ mod tests {
     fn user_properties_need_a_colon() {
         assert_eq!(Property::parse("org.x:y"), Ok(Property::User("org.x:y".to_string())));
         assert_eq!(Property::parse("nonsense"), Err(Error::Invalid));
+    }
+
+    #[test]
+    fn names_and_values_fit_the_buffers_of_openzfs() {
+        let name = |len: usize| alloc::format!("a:{}", "b".repeat(len - 2));
+        assert!(Property::parse(&name(255)).is_ok());
+        assert_eq!(Property::parse(&name(256)), Err(Error::NameTooLong));
+        let property = Property::User("a:b".to_string());
+        assert!(property.parse_value(&"x".repeat(8191)).is_ok());
+        assert_eq!(property.parse_value(&"x".repeat(8192)), Err(Error::TooLarge));
     }
 }
