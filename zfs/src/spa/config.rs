@@ -2,10 +2,12 @@
 //!
 //! The MOS copy is the authority; a label only finds the devices and the MOS. Keys are written in the order in which
 //! OpenZFS writes them, and pairs of a foreign pool that this build does not know are kept as they are.
+use super::info::LeafSummary;
 use super::new_vdev::NewTop;
 use super::spec::PoolSpec;
 use crate::vdev::{AllocClass, VdevKind, VdevSpec, VdevState, layout};
 use crate::{Error, Result};
+use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use blockdev::BlockDevice;
@@ -174,6 +176,18 @@ pub(crate) fn leaves_of(vdev: &NvList) -> Result<Vec<u64>> {
         }
     })?;
     Ok(leaves)
+}
+
+/// The devices of a vdev, as far as its tree can be read: for people, not to open anything by.
+pub(super) fn describe_leaves(vdev: &NvList) -> Vec<LeafSummary> {
+    let mut leaves = Vec::new();
+    // A tree that no pool has is described as far as it was read.
+    let _ = visit(vdev, 0, &mut 0, &mut |v| {
+        if let (Some(guid), Some(path)) = (v.get_u64("guid"), v.get_str("path")) {
+            leaves.push(LeafSummary { guid, path: path.to_string() });
+        }
+    });
+    leaves
 }
 
 /// The wrapping sum of all guids of the tree, root included: what an uberblock's `guid_sum` must be.

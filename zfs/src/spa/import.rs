@@ -179,11 +179,11 @@ impl Spa {
     /// `NoLabel`, `ForeignLabel`, `Io`.
     pub fn probe(device: &Arc<dyn BlockDevice>) -> Result<LabelSummary> {
         let labels = label::read(device)?;
-        let config = &labels.config;
-        let number = |name: &str| config.get_u64(name).unwrap_or(0);
+        let label = &labels.config;
+        let number = |name: &str| label.get_u64(name).unwrap_or(0);
         let best = label::best_uberblock(labels.uberblocks.iter().copied(), None);
         Ok(LabelSummary {
-            pool: config.get_str("name").unwrap_or_default().to_string(),
+            pool: label.get_str("name").unwrap_or_default().to_string(),
             pool_guid: number("pool_guid"),
             guid: number("guid"),
             top_guid: number("top_guid"),
@@ -192,7 +192,8 @@ impl Spa {
             state: PoolState::from_id(number("state")).ok_or(Error::ForeignLabel)?,
             txg: best.map_or(0, |u| u.txg.0),
             hostid: number("hostid"),
-            hostname: config.get_str("hostname").unwrap_or_default().to_string(),
+            hostname: label.get_str("hostname").unwrap_or_default().to_string(),
+            leaves: label.get_nvlist(config::VDEV_TREE).map(config::describe_leaves).unwrap_or_default(),
         })
     }
 

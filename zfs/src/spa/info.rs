@@ -27,6 +27,17 @@ pub struct LabelSummary {
     pub hostid: u64,
     /// Host that wrote it.
     pub hostname: String,
+    /// Devices of the top-level vdev it belongs to, itself among them.
+    pub leaves: Vec<LeafSummary>,
+}
+
+/// What a label says of a device beside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeafSummary {
+    /// Its guid.
+    pub guid: u64,
+    /// Where it was last.
+    pub path: String,
 }
 
 /// A vdev of the pool's tree.

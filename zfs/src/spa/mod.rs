@@ -70,7 +70,7 @@ mod tests;
 pub use checkpoint::CheckpointInfo;
 pub use feature::{Compatibility, FeatureInfo, Support};
 pub use holds::BookmarkInfo;
-pub use info::{HistoryRecord, LabelSummary, PoolProperties, PoolSpace, VdevInfo};
+pub use info::{HistoryRecord, LabelSummary, LeafSummary, PoolProperties, PoolSpace, VdevInfo};
 pub use mmp::Multihost;
 pub use numbers::PoolNumber;
 pub use ondisk::feature::Feature;

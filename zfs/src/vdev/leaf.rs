@@ -46,6 +46,8 @@ pub struct Leaf {
     nr_silent: AtomicU8,
     nr_reads: AtomicU64,
     nr_writes: AtomicU64,
+    bytes_read: AtomicU64,
+    bytes_written: AtomicU64,
     events: EventLog,
     probe: SpinLock<Option<Probe>>,
 }
@@ -103,6 +105,8 @@ impl Leaf {
             nr_silent: AtomicU8::new(0),
             nr_reads: AtomicU64::new(0),
             nr_writes: AtomicU64::new(0),
+            bytes_read: AtomicU64::new(0),
+            bytes_written: AtomicU64::new(0),
             events,
             probe: SpinLock::new(None),
         })
@@ -161,6 +165,11 @@ impl Leaf {
     /// Requests sent to the device so far: (reads, writes).
     pub fn nr_requests(&self) -> (u64, u64) {
         (self.nr_reads.load(Ordering::Relaxed), self.nr_writes.load(Ordering::Relaxed))
+    }
+
+    /// Bytes asked of the device so far: (read, written).
+    pub fn nr_bytes(&self) -> (u64, u64) {
+        (self.bytes_read.load(Ordering::Relaxed), self.bytes_written.load(Ordering::Relaxed))
     }
 
     /// The probe under way, if there is one.
@@ -380,11 +389,15 @@ impl Leaf {
     fn op_of(&self, joined: &Joined) -> Op {
         let offset = joined.offset();
         if joined.is_write() {
+            let data = joined.write_data();
             self.nr_writes.fetch_add(1, Ordering::Relaxed);
-            Op::Write { offset, data: joined.write_data(), is_fua: self.is_fua(joined) }
+            self.bytes_written.fetch_add(data.len() as u64, Ordering::Relaxed);
+            Op::Write { offset, data, is_fua: self.is_fua(joined) }
         } else {
+            let buf = joined.read_buffer();
             self.nr_reads.fetch_add(1, Ordering::Relaxed);
-            Op::Read { offset, buf: joined.read_buffer() }
+            self.bytes_read.fetch_add(buf.len() as u64, Ordering::Relaxed);
+            Op::Read { offset, buf }
         }
     }
 
