@@ -7,6 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use zfs::spa::{Blocks, ImportOptions, PoolSpec, Purpose, Spa, TopKind, TopSpec, VdevSpec};
 
 const DISK: u64 = 64 << 20;
+/// Bytes of a label, and where in it the configuration begins.
+const LABEL: u64 = 256 << 10;
+const CONFIG_AT: u64 = 16 << 10;
 
 fn path(nr: usize) -> String {
     format!("/dev/disk{nr}")
@@ -55,14 +58,7 @@ fn cut_everywhere(
         let copies: Vec<_> = disks.iter().map(|disk| Arc::new(disk.snapshot())).collect();
         let devices: Vec<_> = copies.iter().map(|disk| disk.clone() as Arc<dyn BlockDevice>).collect();
         let spa = Spa::import(&devices, &ImportOptions::default()).unwrap();
-        let count = Arc::new(AtomicU64::new(0));
-        for copy in &copies {
-            let count = count.clone();
-            copy.set_hook(Some(Arc::new(move |op| {
-                let is_change = !matches!(op, Op::Read { .. });
-                (is_change && count.fetch_add(1, Ordering::SeqCst) >= nr).then_some(DiskError::Gone)
-            })));
-        }
+        let count = count_changes(&copies, nr);
         let is_done = change(&spa, &copies).is_ok() && count.load(Ordering::SeqCst) <= nr;
         let how = if nr % 2 == 0 { Crash::KeepAll } else { Crash::Random(nr) };
         let left: Vec<_> = copies.iter().map(|disk| Arc::new(disk.after_crash(how))).collect();
@@ -74,6 +70,19 @@ fn cut_everywhere(
             return;
         }
     }
+}
+
+/// Counts the writes and flushes of the disks from now on. After so many the disks are gone.
+fn count_changes(disks: &[Arc<MemDisk>], nr_max: u64) -> Arc<AtomicU64> {
+    let count = Arc::new(AtomicU64::new(0));
+    for disk in disks {
+        let count = count.clone();
+        disk.set_hook(Some(Arc::new(move |op| {
+            let is_change = !matches!(op, Op::Read { .. });
+            (is_change && count.fetch_add(1, Ordering::SeqCst) >= nr_max).then_some(DiskError::Gone)
+        })));
+    }
+    count
 }
 
 fn two_mirrors(disks: &[Arc<MemDisk>]) -> Vec<TopSpec> {
@@ -98,4 +107,55 @@ fn a_power_cut_while_a_log_comes_and_goes() {
         spa.add(&[top(disks, TopKind::Disk, Purpose::Log, &[1])], None)?;
         spa.remove(guid(spa, 1))
     });
+}
+
+/// A pool on a disk whose labels 1 and 3 a power cut has torn is imported, which writes labels, and the power is cut again.
+/// What then is left of labels 0 and 2 is of a group without an uberblock, or nothing.
+#[test]
+fn a_second_power_cut_amid_the_labels() {
+    for tops in [two_mirrors as fn(&[Arc<MemDisk>]) -> Vec<TopSpec>, disk_and_mirror] {
+        let disks: Vec<_> =
+            (0..4).map(|_| Arc::new(MemDisk::with(DISK, 512, WriteCache::Volatile))).collect();
+        let spa = Spa::create(tops(&disks), &PoolSpec::new("tank"), &mut |_, _| Ok(())).unwrap();
+        spa.export().unwrap();
+        disks.iter().for_each(|disk| tear(disk, [1, 3]));
+        for nr in 0.. {
+            let copies: Vec<_> = disks.iter().map(|disk| Arc::new(disk.snapshot())).collect();
+            let count = count_changes(&copies, nr);
+            let devices: Vec<_> = copies.iter().map(|disk| disk.clone() as Arc<dyn BlockDevice>).collect();
+            let is_done = Spa::import(&devices, &ImportOptions::default()).is_ok_and(|spa| {
+                let is_done = count.load(Ordering::SeqCst) <= nr;
+                spa.abandon();
+                is_done
+            });
+            for seed in 0..3 {
+                let left: Vec<_> = copies
+                    .iter()
+                    .map(|disk| Arc::new(disk.after_crash(Crash::Random(nr * 3 + seed))))
+                    .collect();
+                check(&left, &[], &format!("cut at {nr}, {seed}"));
+            }
+            if is_done {
+                assert!(nr > 20, "{nr}");
+                break;
+            }
+        }
+    }
+}
+
+fn disk_and_mirror(disks: &[Arc<MemDisk>]) -> Vec<TopSpec> {
+    let data = [0, 1].map(|nr| top(disks, TopKind::Disk, Purpose::Data, &[nr]));
+    data.into_iter().chain([top(disks, TopKind::Mirror, Purpose::Special, &[2, 3])]).collect()
+}
+
+/// Damages the configurations of two of a disk's labels.
+fn tear(disk: &MemDisk, labels: [u64; 2]) {
+    let offsets = [0, LABEL, DISK - 2 * LABEL, DISK - LABEL];
+    for label in labels {
+        let at = offsets[label as usize] + CONFIG_AT + 64 * 1024;
+        let mut bytes = disk.read(at, 512).unwrap().freeze().to_vec();
+        bytes.iter_mut().for_each(|byte| *byte ^= 0x55);
+        disk.write(at, abd::Abd::copy_from(&bytes)).unwrap();
+    }
+    disk.flush().unwrap();
 }

@@ -1,4 +1,5 @@
 //! The end of a transaction group: what makes it the pool's state.
+use super::label::Pair;
 use super::{Spa, config, label};
 use crate::bugs::{self, Bug};
 use crate::vdev::{IoGroup, Leaf, Vdev};
@@ -25,7 +26,8 @@ impl Spa {
     ///    one, whose tree nothing has touched.
     /// 2. When the configuration changed: labels 0 and 2 of every leaf, then flush. A crash finds the old
     ///    uberblock with labels 1 and 3, which still describe it, or with 0 and 2, which name the same devices and
-    ///    pool. Torn labels fail their checksum and are passed over.
+    ///    pool. Torn labels fail their checksum and are passed over. A leaf whose labels 1 and 3 an earlier crash has torn
+    ///    gets those first: a second crash here could tear 0 and 2 as well, and the device would have no label at all.
     /// 3. The uberblock, into its slot of all four labels, then flush. Slots turn with the txg: a torn slot costs only
     ///    an uberblock many groups old, and the one before is whole. From the flush on the group is what import
     ///    finds.
@@ -43,12 +45,14 @@ impl Spa {
             checkpoint_txg: Txg::ZERO,
             raidz_reflow: 0,
         };
+        let mut written = Vec::new();
         if is_config_dirty {
-            self.write_labels([0, 2], txg)?;
+            let good = self.write_labels(Pair::Even, txg)?;
             if bugs::is(Bug::LabelsAtOnce) {
-                self.write_labels([1, 3], txg)?;
+                self.write_labels(Pair::Odd, txg)?;
             }
             self.storage.flush_all()?;
+            written = good;
         }
         self.write_uberblock(&uberblock, is_config_dirty)?;
         if !bugs::is(Bug::NoFlushAfterUberblock) {
@@ -56,8 +60,9 @@ impl Spa {
         }
         *self.uberblock.lock() = uberblock;
         if is_config_dirty {
-            self.write_labels([1, 3], txg)?;
+            let good = self.write_labels(Pair::Odd, txg)?;
             self.storage.flush_all()?;
+            self.note_torn_labels(&written, &good);
         }
         Ok(())
     }
@@ -75,14 +80,17 @@ impl Spa {
         self.storage.flush_all()
     }
 
-    /// Writes two of the four labels of every leaf.
-    fn write_labels(&self, which: [usize; 2], txg: Txg) -> Result<()> {
+    /// Writes two of the four labels of every leaf, the other two of those with torn ones. The guids of the leaves that have
+    /// taken them.
+    fn write_labels(&self, pair: Pair, txg: Txg) -> Result<Vec<u64>> {
         let current = self.config.lock().clone();
+        let torn = self.torn_labels.lock().clone();
         let leaves = self.labelled(usize::MAX);
         let good = self.write_to_leaves(&leaves, txg, &mut |leaf, _| {
             let config = config::for_label(&current, leaf.guid())?;
             let offsets = leaf.label_offsets();
-            which
+            let pair = if torn.contains(&leaf.guid()) { pair.other() } else { pair };
+            pair.labels()
                 .iter()
                 .map(|index| {
                     let (at, data) = label::config_part(&config, offsets[*index])?;
@@ -97,7 +105,22 @@ impl Spa {
                 || top.is_lost_log()
                 || top.io().leaves().iter().any(|leaf| good.contains(&leaf.guid()))
         };
-        if tops.iter().all(has_label) { Ok(()) } else { Err(Error::Io) }
+        if tops.iter().all(has_label) { Ok(good) } else { Err(Error::Io) }
+    }
+
+    /// Notes whose labels 1 and 3 are not whole now, by the leaves that took their first pair and those that took the second.
+    fn note_torn_labels(&self, first: &[u64], second: &[u64]) {
+        let leaves = self.storage.leaves();
+        let mut torn = self.torn_labels.lock();
+        let is_torn = |guid: &u64| {
+            if torn.contains(guid) {
+                !first.contains(guid)
+            } else {
+                first.contains(guid) && !second.contains(guid)
+            }
+        };
+        let left = leaves.iter().map(|leaf| leaf.guid()).filter(is_torn).collect();
+        *torn = left;
     }
 
     fn write_uberblock(&self, uberblock: &Uberblock, is_everywhere: bool) -> Result<()> {

@@ -189,6 +189,7 @@ impl Spa {
             config: rt::SpinLock::new(config),
             opened_at: Txg::ZERO,
             uberblock: rt::SpinLock::new(Uberblock::default()),
+            torn_labels: rt::SpinLock::default(),
             open: rt::SpinLock::default(),
             tasks: Tasks::default(),
             spares: rt::SpinLock::new(Vec::new()),

@@ -9,7 +9,7 @@
 use super::create::{because, format_of};
 use super::environment::Environment;
 use super::feature::{Support, support};
-use super::label::{self, DeviceLabels};
+use super::label::{self, DeviceLabels, Pair};
 use super::mmp;
 use super::mos::Mos;
 use super::mos_hooks::MosHooks;
@@ -66,13 +66,16 @@ impl Candidate {
         Some((pool, Self { device, labels, guid, top_guid }))
     }
 
-    /// As its labels say that it was in group `txg`; as it is when it was in no pool then.
+    /// As its labels say that it was in group `txg`; as it is when none of them is so old.
     fn at_group(self, txg: Txg) -> core::result::Result<Self, Self> {
         if label::txg_of(&self.labels.config) <= txg {
             return Ok(self);
         }
-        let labels = label::read_config(&self.device, txg)
-            .map(|config| DeviceLabels { config, uberblocks: self.labels.uberblocks.clone() });
+        let labels = label::read_config(&self.device, txg).map(|(config, stale)| DeviceLabels {
+            config,
+            stale,
+            uberblocks: self.labels.uberblocks.clone(),
+        });
         match labels.ok().and_then(|labels| Self::new(self.device.clone(), labels)) {
             Some((_, older)) => Ok(older),
             None => Err(self),
@@ -96,6 +99,12 @@ struct Found {
 }
 
 impl Found {
+    /// The guids of the devices whose labels 1 and 3 may be torn.
+    fn with_torn_labels(&self) -> Vec<u64> {
+        let torn = self.candidates.iter().filter(|c| c.labels.stale == Some(Pair::Odd));
+        torn.map(|c| c.guid).collect()
+    }
+
     /// The guids of the devices on which this uberblock is not, under whichever sign of life.
     fn lacking(&self, uberblock: &Uberblock) -> Vec<u64> {
         let is_it = |u: &Uberblock| u.txg == uberblock.txg && u.rootbp == uberblock.rootbp;
@@ -349,6 +358,9 @@ fn find(devices: &[Arc<dyn BlockDevice>], wanted: &PoolName) -> Result<Found> {
 /// between they tell of a pool that never was: a side whose mirror was to lose its other one already has the mirror's
 /// guid, a device that was to come is in the tree. The other two labels are still those of the uberblock. A device that
 /// was away keeps what it said last, which may be of a vdev long gone: the newest word on each vdev counts.
+///
+/// Some have no label that old: a device that was in no pool then, or one whose older pair an earlier power cut has torn.
+/// The latter belongs to the pool all the same, so they come last: nothing is taken from their labels that another one tells.
 fn believed(candidates: Vec<Candidate>) -> Vec<Candidate> {
     let all = candidates.iter().flat_map(|c| c.labels.uberblocks.iter().copied());
     let newest = label::best_uberblock(all, None).map_or(Txg(u64::MAX), |u| u.txg);
@@ -359,10 +371,11 @@ fn believed(candidates: Vec<Candidate>) -> Vec<Candidate> {
             Err(candidate) => early.push(candidate),
         }
     }
-    // Rather what is too new than nothing: its uberblocks may have been lost.
-    let mut left = if believed.is_empty() { early } else { believed };
-    left.sort_by_key(|c| core::cmp::Reverse(label::txg_of(&c.labels.config)));
-    left
+    for devices in [&mut believed, &mut early] {
+        devices.sort_by_key(|c| core::cmp::Reverse(label::txg_of(&c.labels.config)));
+    }
+    believed.append(&mut early);
+    believed
 }
 
 fn check_state(config: &NvList, options: &ImportOptions) -> Result<()> {
@@ -600,6 +613,7 @@ fn open(
         env: Environment::new(options.deterministic),
         config: rt::SpinLock::new(trusted),
         uberblock: rt::SpinLock::new(uberblock),
+        torn_labels: rt::SpinLock::new(found.with_torn_labels()),
         open: rt::SpinLock::default(),
         tasks: Tasks::default(),
         spares: rt::SpinLock::new(Vec::new()),

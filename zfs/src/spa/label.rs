@@ -2,6 +2,7 @@
 //!
 //! A device has four labels, two at each end. Each holds the configuration (packed nvlist) and a ring of uberblocks.
 //! Every piece carries its own checksum with its device offset as verifier, so a label copied elsewhere is no label.
+//! Configurations are written by pairs, one label of each end: while one pair is being written the other is whole.
 use crate::bugs::{self, Bug};
 use crate::vdev::layout;
 use crate::{Error, Result};
@@ -21,11 +22,39 @@ use zerocopy::{FromBytes, IntoBytes};
 /// Highest transaction group believed: no pool gets there, and numbers can be added to it.
 const TXG_MAX: Txg = Txg(1 << 60);
 
+/// Labels of a device that are written together, one at each end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pair {
+    /// Labels 0 and 2.
+    Even,
+    /// Labels 1 and 3.
+    Odd,
+}
+
+impl Pair {
+    /// Their indexes.
+    pub(crate) fn labels(self) -> [usize; 2] {
+        match self {
+            Self::Even => [0, 2],
+            Self::Odd => [1, 3],
+        }
+    }
+
+    pub(crate) fn other(self) -> Self {
+        match self {
+            Self::Even => Self::Odd,
+            Self::Odd => Self::Even,
+        }
+    }
+}
+
 /// What a device's labels hold.
 #[derive(Debug)]
 pub(crate) struct DeviceLabels {
     /// The newest valid configuration among the four.
     pub(crate) config: NvList,
+    /// The pair that has no valid copy of it: a power cut may have torn both.
+    pub(crate) stale: Option<Pair>,
     /// Every valid uberblock of every label, each once.
     pub(crate) uberblocks: Vec<Uberblock>,
 }
@@ -39,7 +68,7 @@ pub(crate) fn read(device: &Arc<dyn BlockDevice>) -> Result<DeviceLabels> {
     if layout::leaf_asize(capacity) == 0 {
         return Err(Error::NoLabel);
     }
-    let config = read_config(device, Txg(u64::MAX))?;
+    let (config, stale) = read_config(device, Txg(u64::MAX))?;
     let ashift = config.get_nvlist("vdev_tree").and_then(|tree| tree.get_u64("ashift")).unwrap_or(9);
     let ashift = u8::try_from(ashift)
         .ok()
@@ -52,22 +81,23 @@ pub(crate) fn read(device: &Arc<dyn BlockDevice>) -> Result<DeviceLabels> {
             read_ring(&ring, offset + format::RING_OFFSET, ashift, &mut uberblocks);
         }
     }
-    Ok(DeviceLabels { config, uberblocks })
+    Ok(DeviceLabels { config, stale, uberblocks })
 }
 
-/// The newest valid configuration of a device that is not newer than `limit`.
+/// The newest valid configuration of a device that is not newer than `limit`, and the pair without a valid copy of it.
 ///
 /// # Errors
 /// `NoLabel` when there is none; `Io` when no label could be read.
-pub(crate) fn read_config(device: &Arc<dyn BlockDevice>, limit: Txg) -> Result<NvList> {
+pub(crate) fn read_config(device: &Arc<dyn BlockDevice>, limit: Txg) -> Result<(NvList, Option<Pair>)> {
     let mut result = Error::NoLabel;
     let mut found = Vec::new();
-    for label in layout::label_offsets(device.geometry().capacity) {
+    for (index, label) in layout::label_offsets(device.geometry().capacity).into_iter().enumerate() {
         let offset = label + format::PHYS_OFFSET;
         match read_bytes(device, offset, format::PHYS_SIZE) {
             Ok(bytes) => {
+                let pair = if index.is_multiple_of(2) { Pair::Even } else { Pair::Odd };
                 let config = NvList::decode(&bytes[..format::PHYS_NVLIST_SIZE]);
-                found.extend(config.ok().map(|config| (offset, bytes, config)));
+                found.extend(config.ok().map(|config| (pair, offset, bytes, config)));
             }
             Err(Error::Io) => result = Error::Io,
             Err(_) => {}
@@ -77,8 +107,13 @@ pub(crate) fn read_config(device: &Arc<dyn BlockDevice>, limit: Txg) -> Result<N
     // Hashing them is what takes time: newest first, and the first that is valid is the one.
     found.sort_by_key(|(.., config)| core::cmp::Reverse(txg_of(config)));
     let is_valid = |offset: u64, bytes: &[u8]| embedded::verify(bytes, &label_verifier(offset)).is_ok();
-    let newest = found.into_iter().find(|(offset, bytes, _)| is_valid(*offset, bytes));
-    newest.map(|(.., config)| config).ok_or(result)
+    let newest = found.iter().position(|(_, offset, bytes, _)| is_valid(*offset, bytes)).ok_or(result)?;
+    let (pair, .., config) = found.swap_remove(newest);
+    let is_copy = |(of, offset, bytes, copy): &(Pair, u64, Vec<u8>, NvList)| {
+        *of != pair && txg_of(copy) == txg_of(&config) && is_valid(*offset, bytes)
+    };
+    let stale = if found.iter().any(is_copy) { None } else { Some(pair.other()) };
+    Ok((config, stale))
 }
 
 /// The group that wrote a configuration; that of a device which is in no pool yet has none.

@@ -130,6 +130,8 @@ pub struct Spa {
     hostname: String,
     /// What is on disk.
     uberblock: SpinLock<Uberblock>,
+    /// Leaves whose labels 1 and 3 may be torn: what 0 and 2 say must stay until they are whole.
+    torn_labels: SpinLock<Vec<u64>>,
     /// Datasets that are or were open, by object number; those with dirty data must stay.
     open: SpinLock<BTreeMap<u64, Arc<Dataset>>>,
     tasks: Tasks,
