@@ -295,6 +295,37 @@ fn replaced_devices_leave_when_all_is_brought_over() {
 }
 
 #[test]
+fn a_replaced_device_stays_while_there_is_a_checkpoint() {
+    const DATA: std::ops::Range<u64> = 4 << 20..DISK - (4 << 20);
+    let mut pool = Pool::create(TopKind::Disk, 1);
+    let first = pool.write(1);
+    let old = leaf_guids(&pool.spa)[0];
+    let new = pool.add_disk();
+    // One block is not brought over before the flag is down: no resilver is complete.
+    let is_failing = Arc::new(AtomicBool::new(true));
+    let (flag, at) = (is_failing.clone(), AtomicU64::new(0));
+    pool.disks[1].set_hook(Some(Arc::new(move |op: &Op| match op {
+        Op::Write { offset, data, .. }
+            if data.len() >= 128 << 10 && DATA.contains(offset) && flag.load(Ordering::Relaxed) =>
+        {
+            let first = at.compare_exchange(0, *offset, Ordering::Relaxed, Ordering::Relaxed);
+            (first.is_ok() || first == Err(*offset)).then_some(DiskError::Io)
+        }
+        _ => None,
+    })));
+    pool.spa.replace(old, &new, Blocks::Fit).unwrap();
+    pool.spa.checkpoint().unwrap();
+    is_failing.store(false, Ordering::Relaxed);
+    pool.settle();
+    assert!(pool.spa.storage().leaves().iter().all(|leaf| !leaf.health().is_stale()));
+    assert!(leaf_guids(&pool.spa).contains(&old), "what the checkpoint keeps is nowhere else");
+    pool.spa.discard_checkpoint().unwrap();
+    assert!(!leaf_guids(&pool.spa).contains(&old));
+    pool.assert_holds(first, 1);
+    pool.assert_clean();
+}
+
+#[test]
 fn a_device_taken_offline_is_brought_up_to_date() {
     let mut pool = Pool::create(TopKind::RaidZ { nparity: 1 }, 4);
     let guid = leaf_guids(&pool.spa)[2];

@@ -715,6 +715,21 @@ fn limits_of_the_target_hold_for_what_is_received() {
     [src, dst].iter().for_each(|spa| spa.export().unwrap());
 }
 
+#[test]
+fn a_whole_stream_does_not_take_the_place_of_a_clone() {
+    let (_disk, spa) = pool("tank");
+    spa.create_dataset("tank/a", &[], &mut master_node).unwrap();
+    spa.snapshot(&["tank/a@1"], false, &[]).unwrap();
+    spa.clone_snapshot("tank/a@1", "tank/clone", &[]).unwrap();
+    spa.create_dataset("tank/plain", &[], &mut master_node).unwrap();
+    let stream = send(&spa, &spec("tank/a@1", None, BlockOptions::default()));
+    let force = ReceiveOptions { force: true, ..ReceiveOptions::default() };
+    assert_eq!(receive(&spa, &stream, "tank/clone", &force), Err(Error::Exists));
+    receive(&spa, &stream, "tank/plain", &force).unwrap();
+    assert_eq!(origin(&spa, "tank/clone").as_deref(), Some("tank/a@1"));
+    assert_clean(&spa);
+}
+
 /// Compressed blocks stay as they were sent, whatever the receiver's properties are; what is written later follows those.
 #[test]
 fn compressed_blocks_are_kept() {

@@ -17,6 +17,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use vfs::{Caller, FileSystem, OpenFlags, SliceSource, WalkFrom};
 use zfs::Error;
+use zfs::dsl::DatasetInfo;
 use zfs::send::{BlockOptions, ReceiveOptions, SendSpec};
 use zfs::spa::Spa;
 
@@ -140,7 +141,8 @@ impl Admin {
             20 => self.rename(),
             21 => self.scrub(),
             22 => self.checkpoint(),
-            23..=25 => rt::sleep(Duration::from_micros(self.random.below(20_000))),
+            23 | 24 => self.receive_on_top(),
+            25 => rt::sleep(Duration::from_micros(self.random.below(20_000))),
             26 | 27 => self.destroy(false),
             _ => self.destroy(true),
         }
@@ -188,6 +190,8 @@ impl Admin {
                 | Error::NotEmpty
                 | Error::Exists
                 | Error::Invalid
+                | Error::Modified
+                | Error::NoBase
                 | Error::NotFound),
             ) => {
                 self.record.log.push(format!("  refused: {e}"));
@@ -297,17 +301,53 @@ impl Admin {
         self.now.insert(name.to_owned(), item);
     }
 
+    /// A snapshot becomes a dataset, or takes the place of one that has no snapshots.
     fn receive(&mut self) {
         let Some(of) = self.pick(|name| name.contains('@')) else { return };
-        let name = self.new_name(POOL, '/');
+        let over = match self.random.below(4) {
+            0 => self.pick(|name| !name.contains('@')),
+            _ => None,
+        };
+        let force = over.is_some();
+        let name = over.unwrap_or_else(|| self.new_name(POOL, '/'));
+        self.send_and_receive(&of, None, &name, force);
+    }
+
+    /// What has changed from one snapshot to a later one goes to a dataset that has the first.
+    fn receive_on_top(&mut self) {
+        let all = match self.spa.datasets() {
+            Ok(all) => all,
+            Err(e) => self.finding(&format!("listing datasets: {e}")),
+        };
+        let path = |name: &str| name.split('@').next().unwrap_or_default().to_owned();
+        let snapshots = || all.iter().filter(|d| d.is_snapshot);
+        let mut found = Vec::new();
+        for to in snapshots() {
+            let own = |d: &&DatasetInfo| path(&d.name) == path(&to.name) && d.created_txg < to.created_txg;
+            for from in snapshots().filter(own) {
+                let has_it = |d: &&DatasetInfo| d.guid == from.guid && path(&d.name) != path(&to.name);
+                let targets = snapshots().filter(has_it).map(|d| path(&d.name)).filter(|name| name != POOL);
+                found.extend(targets.map(|target| (to.name.clone(), from.name.clone(), target)));
+            }
+        }
+        if found.is_empty() {
+            return self.receive();
+        }
+        let (to, from, target) = found.swap_remove(self.random.below(found.len() as u64) as usize);
+        let force = self.random.chance(1, 2);
+        self.send_and_receive(&to, Some(from), &target, force);
+    }
+
+    fn send_and_receive(&mut self, of: &str, from: Option<String>, name: &str, force: bool) {
         let snapshot = format!("{name}@{}", of.split('@').nth(1).unwrap_or_default());
         let blocks = BlockOptions {
             large: true,
             compressed: self.random.chance(1, 2),
             embedded: self.random.chance(1, 2),
         };
-        let stamp = self.begin(format!("send {of} | receive {name}, {blocks:?}"));
-        let spec = SendSpec { to: of.clone(), blocks, ..SendSpec::default() };
+        let stamp =
+            self.begin(format!("send {of} from {from:?} | receive {name}, force {force}, {blocks:?}"));
+        let spec = SendSpec { to: of.to_owned(), from, blocks, ..SendSpec::default() };
         let mut stream = Vec::new();
         let sent = self.spa.send(&spec, &mut |bytes| {
             stream.extend_from_slice(bytes);
@@ -317,17 +357,32 @@ impl Admin {
             self.finding(&format!("send: {e}"));
         }
         let mut left = &stream[..];
-        let received = self.spa.receive(&name, &ReceiveOptions::default(), &mut |room| {
+        let options = ReceiveOptions { force, ..ReceiveOptions::default() };
+        let received = self.spa.receive(name, &options, &mut |room| {
             let n = left.len().min(room.len());
             room[..n].copy_from_slice(&left[..n]);
             left = &left[n..];
             Ok(n)
         });
         if self.is_done(received.map(drop)) {
-            self.add_copy(&of, &name);
-            self.add_copy(&of, &snapshot);
-            self.changed([name, snapshot], stamp, true);
+            // Snapshots of the target that are newer than the base have gone.
+            let gone = self.take_gone(&format!("{name}@"));
+            self.add_copy(of, name);
+            self.add_copy(of, &snapshot);
+            self.changed(gone.into_iter().chain([name.to_owned(), snapshot]), stamp, true);
         }
+    }
+
+    /// What is not there any more, all of which must begin so.
+    fn take_gone(&mut self, prefix: &str) -> Vec<String> {
+        let left = listed(&self.spa).unwrap_or_default();
+        let is_gone = |name: &&String| !left.iter().any(|(found, ..)| found == *name);
+        let gone: Vec<String> = self.now.keys().filter(is_gone).cloned().collect();
+        if gone.iter().any(|name| !name.starts_with(prefix)) {
+            self.finding(&format!("{gone:?} went with those of {prefix}"));
+        }
+        gone.iter().for_each(|name| drop(self.now.remove(name)));
+        gone
     }
 
     fn write_file(&mut self) {
@@ -412,18 +467,11 @@ impl Admin {
         let head = to.split('@').next().unwrap_or_default().to_owned();
         let is_forced = self.random.chance(1, 2);
         let stamp = self.begin(format!("roll back to {to}, newer ones go: {is_forced}"));
-        let before: Vec<String> = self.now.keys().cloned().collect();
         let rolled = self.spa.rollback(&to, is_forced);
         if !self.is_done(rolled) {
             return;
         }
-        let left = listed(&self.spa).unwrap_or_default();
-        let is_gone = |name: &&String| !left.iter().any(|(found, ..)| found == *name);
-        let gone: Vec<String> = before.iter().filter(is_gone).cloned().collect();
-        if gone.iter().any(|name| !name.starts_with(&format!("{head}@"))) {
-            self.finding(&format!("{gone:?} went with a rollback of {head}"));
-        }
-        gone.iter().for_each(|name| drop(self.now.remove(name)));
+        let gone = self.take_gone(&format!("{head}@"));
         let id = self.now[&head].id;
         let item = Item { id, ..self.now[&to].clone() };
         self.now.insert(head.clone(), item);

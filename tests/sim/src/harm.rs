@@ -19,12 +19,15 @@ pub enum Harm {
     None,
     /// Bits of disks that can be missed change while the power is off: everything is still read, and a scrub mends it.
     Rot,
-    /// Disks that can be missed fail reads, give and store wrong bits, lose writes and put them elsewhere, while the
+    /// Disks that can be missed fail reads and writes, give and store wrong bits, lose writes and put them elsewhere, while the
     /// pool is worked on: the same is promised.
     Faulty,
     /// Disks that can be missed vanish while the pool is worked on, and come back with what a power cut leaves of them, or
     /// as they were.
     Vanishing,
+    /// An administrator takes disks offline and brings them online, attaches, detaches, replaces, adds and removes them
+    /// while the pool is worked on.
+    Managed,
     /// The disks' flushes do nothing in the last generation. After a power cut the pool may be refused and reads may
     /// fail; what is read must be a state that was.
     Lies,
@@ -33,19 +36,20 @@ pub enum Harm {
 impl Harm {
     /// The harm of a seed, and the disks that have it. Most have none.
     pub fn pick(layout: &Layout, random: &mut Random) -> (Self, Vec<usize>) {
-        let harm = match random.below(10) {
+        let harm = match random.below(12) {
             0 => Self::Rot,
             1 | 2 => Self::Faulty,
             3 | 4 => Self::Vanishing,
             5 => Self::Lies,
+            6 | 7 => Self::Managed,
             _ => Self::None,
         };
         let disks = match harm {
             Self::None => return (harm, Vec::new()),
             Self::Lies => (0..layout.nr_disks()).collect(),
-            Self::Rot | Self::Faulty | Self::Vanishing => layout.pick_dispensable(random),
+            Self::Rot | Self::Faulty | Self::Vanishing | Self::Managed => layout.pick_dispensable(random),
         };
-        if disks.is_empty() { (Self::None, disks) } else { (harm, disks) }
+        if disks.is_empty() && harm != Self::Managed { (Self::None, disks) } else { (harm, disks) }
     }
 }
 
@@ -55,7 +59,7 @@ pub fn rates(random: &mut Random) -> FaultRates {
     let mut rate = || if random.chance(1, 2) { often } else { 0 };
     FaultRates {
         read_error: rate(),
-        write_error: 0,
+        write_error: rate(),
         lost: rate(),
         misdirected: rate(),
         bad_read: rate(),

@@ -10,6 +10,7 @@
 //! | [`admin`] | random commands on datasets, and the model of what they did |
 //! | [`content`], [`history`] | the model's parts |
 //! | [`harm`] | what disks do wrong while there is power |
+//! | [`manage`] | random commands on the disks of a pool |
 //! | [`tree`] | a file system as it is found |
 //! | [`watch`] | states of the disks, kept at many of their requests |
 //! | [`check`] | a recovered pool against the model |
@@ -22,6 +23,7 @@ pub mod content;
 pub mod harm;
 pub mod history;
 pub mod layout;
+pub mod manage;
 pub mod plan;
 pub mod pool;
 pub mod seed;

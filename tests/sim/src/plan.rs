@@ -4,6 +4,7 @@
 //! up often in some seeds instead of seldom in all.
 use crate::harm::Harm;
 use crate::layout::Layout;
+use crate::manage::Extra;
 use blockdev::WriteCache;
 use blockdev_sim::Random;
 use std::time::Duration;
@@ -170,6 +171,8 @@ pub struct Plan {
     pub harm: Harm,
     /// The disks that do.
     pub harmed: Vec<usize>,
+    /// Disks that are in no vdev to begin with.
+    pub extra: Extra,
 }
 
 impl Plan {
@@ -210,10 +213,30 @@ impl Plan {
             weights: weights(random),
             harm: Harm::None,
             harmed: Vec::new(),
+            extra: Extra::default(),
         };
         // Last, so that all else is as it was before there was harm.
         (plan.harm, plan.harmed) = Harm::pick(&plan.layout, random);
+        if plan.harm == Harm::Managed {
+            plan.extra = Extra::pick(random);
+        }
+        if random.chance(1, 12) {
+            plan.hurry(random);
+        }
         plan
+    }
+
+    /// A few operations, most of which are waited for, and a power cut at nearly each of their requests: what is promised
+    /// while the first groups and logs are still being written.
+    fn hurry(&mut self, random: &mut Random) {
+        self.nr_ops = random.pick(&[5, 10, 20]);
+        self.nr_threads = random.pick(&[2, 4, 8]);
+        self.nr_commands = 0;
+        self.nr_generations = 4;
+        self.nr_captures = 60;
+        let classes = [Class::Create, Class::Write, Class::Append, Class::Rename, Class::Unlink];
+        let waited = [Class::Fsync, Class::Fdatasync, Class::SyncWrite];
+        self.weights = classes.map(|class| (class, 4)).into_iter().chain(waited.map(|c| (c, 8))).collect();
     }
 }
 

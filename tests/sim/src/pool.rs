@@ -84,7 +84,7 @@ pub fn disks(plan: &Plan, images: Option<&[Image]>, generation: u64) -> Vec<Arc<
             None => SimDisk::new(config),
         }
     };
-    (0..plan.layout.nr_disks()).map(disk).collect()
+    (0..plan.layout.nr_disks() + plan.extra.nr_disks()).map(disk).collect()
 }
 
 /// Disks with content that answer at once.
@@ -108,7 +108,7 @@ pub fn create(plan: &Plan, disks: &[Arc<SimDisk>]) -> Result<Open, String> {
     }
     let mut paths = 0..;
     let mut vdevs = devices(disks).into_iter().map(|device| {
-        let path = format!("/dev/sim{}", paths.next().unwrap_or(0));
+        let path = crate::manage::path(paths.next().unwrap_or(0));
         VdevSpec { device, path, is_file: false }
     });
     let tops = plan.layout.tops.iter().map(|top| TopSpec {

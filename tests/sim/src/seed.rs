@@ -3,6 +3,7 @@ use crate::admin::{Admin, AdminRecord};
 use crate::check::{check_pool, check_tree};
 use crate::harm::{self, Harm};
 use crate::history::Cut;
+use crate::manage::{self, Manager};
 use crate::plan::Plan;
 use crate::pool::{self, Open};
 use crate::tree::Tree;
@@ -11,6 +12,7 @@ use crate::worker::{Record, Shared, Worker};
 use blockdev_sim::{CrashMode, Image, Random, SimDisk};
 use rt_sim::Config;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -18,6 +20,9 @@ use vfs::{Caller, NewNode, WalkFrom};
 
 /// Directories in which every thread works.
 const SHARED_DIRS: [&str; 2] = ["/shared", "/Z"];
+
+/// Power cuts among which one is looked for whose disks disagree.
+const BASES_TRIED: usize = 8;
 
 /// Side datasets and snapshots that are read after a power cut.
 const DATASETS_READ: usize = 2;
@@ -103,7 +108,7 @@ impl Run {
         let shared = Shared::new(&self.plan, &open);
         watch.follow(&shared);
         self.harm(&disks);
-        let troubles = self.let_vanish(&disks);
+        let troubles = self.make_trouble(&open, &disks);
         let (records, admin) = self.work(&shared, &open, &tree);
         troubles.end();
         let sync_acks = shared.sync_acks.lock().clone();
@@ -125,9 +130,7 @@ impl Run {
         if self.is_lying {
             return Vec::new();
         }
-        let base = self.random.below(captures.len() as u64) as usize;
-        let mut random = self.random.fork();
-        let left = cut(&captures[base], &mut random).1;
+        let (base, left) = self.pick_base(&captures);
         // What the next generation starts from is a crash point like the others.
         self.try_cut(&captures[base], &left, &moments, "base");
         left
@@ -139,24 +142,33 @@ impl Run {
             match self.plan.harm {
                 Harm::Faulty => disks[*disk].set_rates(harm::rates(&mut self.random)),
                 Harm::Lies => disks[*disk].set_lying(self.is_lying),
-                Harm::None | Harm::Rot | Harm::Vanishing => {}
+                Harm::None | Harm::Rot | Harm::Vanishing | Harm::Managed => {}
             }
         }
     }
 
     /// What is on the disks may lack redundancy.
     fn has_damage(&self) -> bool {
-        matches!(self.plan.harm, Harm::Faulty | Harm::Vanishing)
+        matches!(self.plan.harm, Harm::Faulty | Harm::Vanishing | Harm::Managed)
     }
 
-    /// From now on disks vanish and come back, if the plan says so.
-    fn let_vanish(&mut self, disks: &[Arc<SimDisk>]) -> Troubles {
+    /// From now on disks vanish and come back, or are taken out and put in, if the plan says so.
+    fn make_trouble(&mut self, open: &Open, disks: &[Arc<SimDisk>]) -> Troubles {
         let is_over = Arc::new(AtomicBool::new(false));
-        let thread = (self.plan.harm == Harm::Vanishing).then(|| {
-            let harmed: Vec<_> = self.plan.harmed.iter().map(|disk| disks[*disk].clone()).collect();
-            let (random, is_over) = (self.random.fork(), is_over.clone());
-            rt::spawn("troubles", move || harm::vanish(&harmed, random, &is_over))
-        });
+        let (until, harmed) = (is_over.clone(), self.plan.harmed.clone());
+        let thread = match self.plan.harm {
+            Harm::Vanishing => {
+                let disks: Vec<_> = harmed.iter().map(|disk| disks[*disk].clone()).collect();
+                let random = self.random.fork();
+                Some(rt::spawn("troubles", move || harm::vanish(&disks, random, &until)))
+            }
+            Harm::Managed => {
+                let (spa, plan, random) = (open.spa.clone(), self.plan.clone(), self.random.fork());
+                let manager = Manager { spa, plan, disks: disks.to_vec(), random };
+                Some(rt::spawn("troubles", move || manager.run(&until)))
+            }
+            Harm::None | Harm::Rot | Harm::Faulty | Harm::Lies => None,
+        };
         Troubles { thread, is_over }
     }
 
@@ -218,6 +230,27 @@ impl Run {
         open.abandon();
     }
 
+    /// What the next generation goes on from: often one whose disks disagree on which group is the newest, where there are
+    /// such among some.
+    fn pick_base(&mut self, captures: &[Capture]) -> (usize, Vec<Image>) {
+        let has_sides = self.plan.harm == Harm::None && self.plan.layout.nr_disks() > 1;
+        let is_to_disagree = has_sides && self.random.chance(1, 2);
+        let mut nr_left = if is_to_disagree { BASES_TRIED } else { 1 };
+        loop {
+            nr_left -= 1;
+            let base = self.random.below(captures.len() as u64) as usize;
+            let left = cut(&captures[base], &mut self.random.fork()).1;
+            let disagree = || {
+                let disks = pool::instant_disks(&self.plan, &left);
+                let newest = |disk: &Arc<SimDisk>| pool::newest_txg(core::slice::from_ref(disk));
+                disks.iter().map(newest).collect::<BTreeSet<u64>>().len() > 1
+            };
+            if nr_left == 0 || disagree() {
+                return (base, left);
+            }
+        }
+    }
+
     fn try_cuts(&mut self, captures: &[Capture], moments: &Moments) {
         for capture in captures {
             for _ in 0..self.plan.nr_cuts {
@@ -233,12 +266,15 @@ impl Run {
         self.report.crash_points += 1;
         let mut disks = pool::instant_disks(&self.plan, images);
         let mut missing = match self.random.below(3) {
+            0 if self.plan.harm == Harm::Managed => manage::pick_dispensable(&self.plan, &mut self.random),
             0 => self.plan.layout.pick_dispensable(&mut self.random),
             _ => Vec::new(),
         };
         // While the pool is being opened a side may still lack what it is opened by, the group or the end of a log: that
-        // was never acknowledged, nobody has seen it yet, and only all of the disks together must have it.
-        if capture.at == 0 {
+        // was never acknowledged, nobody has seen it yet, and only all of the disks together must have it. Each side
+        // must have a whole pool all the same.
+        let is_opening = capture.at == 0;
+        if is_opening && self.plan.harm != Harm::None {
             missing.clear();
         }
         let mut is_harmed = false;
@@ -250,6 +286,7 @@ impl Run {
                 harmed.iter().for_each(|disk| harm::rot(&disks[*disk], &mut self.random));
                 is_harmed = !harmed.is_empty();
             }
+            Harm::Managed => is_harmed = true,
             Harm::Faulty | Harm::Vanishing => {
                 missing.retain(|disk| self.plan.harmed.contains(disk));
                 is_harmed = true;
@@ -259,12 +296,16 @@ impl Run {
         disks.retain(|_| number.next().is_none_or(|n: usize| !missing.contains(&n)));
         // What the group before the newest consists of is not used again yet: whoever rewinds finds it whole.
         let is_older_checked = self.random.chance(1, 6) && !is_harmed;
-        let mut result = if self.is_lying {
+        let mut result = if is_opening && !missing.is_empty() {
+            self.walk(&disks)
+        } else if self.is_lying {
             self.look(capture, &disks, moments)
         } else {
             self.recover(capture, &disks, moments, (is_older_checked, is_harmed))
         };
-        let may_go_back = !moments.admin.kept.is_empty() && !self.is_lying;
+        // What only a checkpoint keeps is brought to no device that comes: those that stay may have been replaced.
+        let has_stayed = self.plan.harm != Harm::Managed || !self.plan.harmed.is_empty();
+        let may_go_back = !moments.admin.kept.is_empty() && !self.is_lying && has_stayed;
         if result.is_ok() && may_go_back && self.random.chance(1, 4) {
             result = self.go_back(capture.at, images, moments);
         }
@@ -292,6 +333,14 @@ impl Run {
         self.check(&open, &cut, moments, is_harmed)?;
         open.abandon();
         Ok(())
+    }
+
+    /// Opens what a power cut left and walks it, whatever it holds.
+    fn walk(&self, disks: &[Arc<SimDisk>]) -> Result<(), String> {
+        let open = pool::import(&self.plan, disks)?;
+        let result = check_pool(&open, false);
+        open.abandon();
+        result
     }
 
     /// Opens what disks left whose flushes did nothing. Not to be opened, and not to be read, is the honest answer; what
@@ -352,7 +401,7 @@ impl Run {
     }
 }
 
-/// The thread that lets disks vanish.
+/// The thread that makes trouble with disks.
 struct Troubles {
     thread: Option<rt::JoinHandle>,
     is_over: Arc<AtomicBool>,

@@ -117,6 +117,7 @@ impl Spa {
             self.run_task(When::AfterDatasets, move |spa, ctx: &SyncCtx, tx| {
                 if !spa.storage.discard_checkpoint_step(&spa.mos, ctx)? {
                     features::decrement(&spa.mos, tx, Feature::ZpoolCheckpoint)?;
+                    spa.finish_sides(ctx, tx)?;
                     is_done.store(true, Ordering::Release);
                 }
                 Ok(())

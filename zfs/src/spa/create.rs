@@ -194,6 +194,7 @@ impl Spa {
             tasks: Tasks::default(),
             spares: rt::SpinLock::new(Vec::new()),
             retired: rt::SpinLock::default(),
+            new_space: rt::SpinLock::default(),
             admin: rt::Mutex::new(()),
             syncing: rt::Mutex::new(()),
             suspension: rt::wait::WaitQueue::new(),

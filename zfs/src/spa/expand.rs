@@ -8,6 +8,7 @@
 //! What a device has is what it had when it was opened.
 //!
 //! Source: `vdev_open`, `vdev_expand` (vdev.c).
+use super::reshape::NewSpace;
 use super::sync::When;
 use super::{PoolNumber, Spa, config};
 use crate::Result;
@@ -43,8 +44,7 @@ impl Spa {
     /// Makes one top-level vdev, or every one, use all that its devices have. In the sync thread.
     ///
     /// # Errors
-    /// `Damaged`, `MissingVdev`: the tree cannot be opened anew; `Busy` for a vdev that has grown too often since the pool
-    /// was opened.
+    /// `Damaged`, `MissingVdev`: the tree cannot be opened anew.
     pub(super) fn expand(&self, only: Option<u32>) -> Result<()> {
         let tops = self.storage.vdevs();
         let wanted = tops.iter().filter(|top| only.is_none_or(|id| id == top.info().id));
@@ -61,10 +61,8 @@ impl Spa {
         }
         self.reopen_tree(&[], None)?;
         for (_, id, asize) in growing {
-            if let Some(top) = self.storage.tree().top(id) {
-                self.storage.grow_space(top.info())?;
-                log::info!("zfs: vdev {id} has grown to {asize} bytes");
-            }
+            self.new_space.lock().push(NewSpace::Grown(id));
+            log::info!("zfs: vdev {id} has grown to {asize} bytes");
         }
         Ok(())
     }

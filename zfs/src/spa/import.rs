@@ -618,6 +618,7 @@ fn open(
         tasks: Tasks::default(),
         spares: rt::SpinLock::new(Vec::new()),
         retired: rt::SpinLock::default(),
+        new_space: rt::SpinLock::default(),
         admin: rt::Mutex::new(()),
         syncing: rt::Mutex::new(()),
         suspension: WaitQueue::new(),

@@ -139,6 +139,8 @@ pub struct Spa {
     spares: SpinLock<Vec<spares::Spare>>,
     /// Devices that leave the pool with the group that is being written.
     retired: SpinLock<Vec<reshape::Retired>>,
+    /// What the group being written adds.
+    new_space: SpinLock<Vec<reshape::NewSpace>>,
     /// One command at a time changes the tree of datasets: what it checked stays true until its task has run.
     admin: Mutex<(), 100>,
     /// Held while a transaction group is written. The sync thread then has references to open datasets of its own,

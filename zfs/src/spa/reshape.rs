@@ -34,6 +34,16 @@ pub(super) struct Retired {
     spare: Option<u64>,
 }
 
+/// Space that the group being written adds. A log block allocated there would be durable before the group is, and
+/// after a power cut on a vdev, or a part of one, that the pool does not know.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum NewSpace {
+    /// All of a vdev, which is excluded until then.
+    Vdev(u32),
+    /// What a vdev has grown by.
+    Grown(u32),
+}
+
 /// A device that comes to the side of another.
 #[derive(Clone, Debug)]
 pub(super) struct Incoming {
@@ -197,7 +207,28 @@ impl Spa {
         let coming: Vec<_> = new.leaves().iter().zip(devices).map(leaf).collect();
         self.reopen_tree(&coming, Some((id, new.class())))?;
         let top = self.storage.tree().top(id as u32).ok_or(Error::Damaged)?;
-        self.storage.add_space(*top.info())
+        self.storage.add_space(*top.info())?;
+        self.storage.set_excluded(id as u32, true);
+        self.new_space.lock().push(NewSpace::Vdev(id as u32));
+        Ok(())
+    }
+
+    /// The group that added space is on disk: it is there to be allocated.
+    ///
+    /// # Errors
+    /// `Busy` for a vdev that has grown too often since the pool was opened.
+    pub(super) fn open_new_space(&self) -> Result<()> {
+        let new = core::mem::take(&mut *self.new_space.lock());
+        new.into_iter().try_for_each(|space| match space {
+            NewSpace::Vdev(id) => {
+                self.storage.set_excluded(id, false);
+                Ok(())
+            }
+            NewSpace::Grown(id) => match self.storage.tree().top(id) {
+                Some(top) => self.storage.grow_space(top.info()),
+                None => Ok(()),
+            },
+        })
     }
 
     /// Takes out a top-level vdev on which nothing is allocated.

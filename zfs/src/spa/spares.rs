@@ -5,7 +5,7 @@
 //! again, or becomes a device like others when that one is detached. Spares that several pools share are not supported.
 use super::reshape::{Incoming, spare_label, write_whole_labels};
 use super::spec::VdevSpec;
-use super::{Spa, config, tree};
+use super::{Spa, config, features, tree};
 use crate::dmu::{DmuTx, NewObject};
 use crate::event::Event;
 use crate::vdev::{Leaf, VdevState, layout};
@@ -15,6 +15,7 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use blockdev::BlockDevice;
 use nvpair::NvList;
+use ondisk::feature::Feature;
 use ondisk::pool_directory::{self as names, CONFIG_BLOCK_SIZE, POOL_DIRECTORY};
 use ondisk::{DmuType, ObjectId};
 
@@ -187,10 +188,14 @@ impl Spa {
     }
 
     /// Takes a spare out of those that have done their work: the device it stood in for is whole again. In the sync thread.
+    /// Not while there is a checkpoint: what only it keeps is brought to no device, so the old one may be all that has it.
     ///
     /// # Errors
     /// What changing the MOS gives.
     pub(super) fn finish_sides(&self, ctx: &SyncCtx, tx: &DmuTx) -> Result<()> {
+        if features::is_active(&self.mos, Feature::ZpoolCheckpoint)? {
+            return Ok(());
+        }
         for leaf in self.storage.leaves() {
             let Ok(place) = tree::place_of(&self.config.lock(), leaf.guid()) else { continue };
             let whole = |guid: u64| {

@@ -167,6 +167,7 @@ impl Spa {
         }
         self.commit_or_wait(txg, root, is_config_dirty)?;
         self.retire_devices();
+        self.open_new_space()?;
         if has_lost_device {
             // The next group is written soon, whatever happens: it is the one that puts a spare in.
             self.mos.mark_config_dirty();

@@ -1,7 +1,7 @@
 //! What is done to the vdevs of an open pool: attach, detach, replace, offline, online, add, remove.
 //!
-//! A command checks under the command lock, and the sync thread does what was checked: nothing but the device itself can
-//! fail in between.
+//! A command checks under the command lock what it is about to do; the sync thread checks again and does it. In between,
+//! resilvers that end and spares that come in change the tree of vdevs without that lock: a side that is to go may be gone.
 use super::create::wipe_labels;
 use super::new_vdev::{NewTop, check_device};
 use super::reshape::Incoming;
@@ -9,13 +9,17 @@ use super::spec::{Purpose, TopSpec, VdevSpec};
 use super::sync::When;
 use super::tree::{self, Place};
 use super::{Spa, config};
+use crate::dmu::DmuTx;
 use crate::event::Event;
 use crate::vdev::{AllocClass, Leaf, VdevState, layout};
+use crate::zio::SyncCtx;
 use crate::{Error, Result};
 use alloc::format;
 use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use blockdev::BlockDevice;
+use rt::SpinLock;
 
 /// Groups after which space freed in one of them can be used again, and one more.
 const SETTLE_GROUPS: usize = 4;
@@ -73,8 +77,42 @@ impl Spa {
         if size < self.side_size(top) {
             return Err(Error::NoSpace);
         }
-        let in_use = |leaf: &Arc<Leaf>| Arc::ptr_eq(leaf.device(), &device.device);
-        if self.storage.leaves().iter().any(in_use) { Err(Error::Busy) } else { Ok(()) }
+        self.check_unused(&device.device)
+    }
+
+    /// Checks that a device is in no vdev, and was in none in the state that is on disk.
+    fn check_unused(&self, device: &Arc<dyn BlockDevice>) -> Result<()> {
+        if self.storage.leaves().iter().any(|leaf| Arc::ptr_eq(leaf.device(), device)) {
+            return Err(Error::Busy);
+        }
+        // The group that lets go of it may be under way: until it is on disk the device may be the only one that has
+        // what it has, and its labels must not be touched.
+        drop(self.syncing.lock());
+        Ok(())
+    }
+
+    fn is_spare(&self, device: &Arc<dyn BlockDevice>) -> bool {
+        self.spares.lock().iter().any(|s| s.device.as_ref().is_some_and(|own| Arc::ptr_eq(own, device)))
+    }
+
+    /// Runs `change` in the sync thread if `check` has nothing against it there.
+    ///
+    /// # Errors
+    /// What `check` says, then nothing has changed; writing's.
+    fn run_checked(
+        self: &Arc<Self>,
+        check: impl FnOnce(&Arc<Self>) -> Result<()> + Send + 'static,
+        change: impl FnOnce(&Arc<Self>, &SyncCtx, &DmuTx) -> Result<()> + Send + 'static,
+    ) -> Result<()> {
+        let verdict = Arc::new(SpinLock::new(Ok(())));
+        let slot = verdict.clone();
+        self.run_task(When::AfterDatasets, move |spa, ctx, tx| {
+            let checked = check(spa);
+            *slot.lock() = checked;
+            if checked.is_ok() { change(spa, ctx, tx) } else { Ok(()) }
+        })?;
+        let verdict = *verdict.lock();
+        verdict
     }
 
     /// Makes the vdev `target` a mirror with `device`, or the mirror it is in wider. A resilver brings the device up to
@@ -87,12 +125,22 @@ impl Spa {
         let _admin = self.admin.lock();
         self.check_writable()?;
         self.check_no_checkpoint()?;
-        let (leaf, place) = self.leaf(target)?;
-        if !place.is_top() && place.parent != "mirror" {
-            return Err(Error::Unsupported);
+        let leaf = self.check_target(target, "mirror")?;
+        if self.is_spare(&device.device) {
+            return Err(Error::Busy);
         }
         self.check_side(device, leaf.top(), blocks)?;
         self.bring(target, device, "mirror", "attach")
+    }
+
+    /// Checks that a device may come to the side of the leaf `target`, below a vdev of type `kind`.
+    fn check_target(&self, target: u64, kind: &str) -> Result<Arc<Leaf>> {
+        let (leaf, place) = self.leaf(target)?;
+        let is_fine = match kind {
+            "mirror" => place.is_top() || place.parent == "mirror",
+            _ => !place.is_spare,
+        };
+        if is_fine { Ok(leaf) } else { Err(Error::Unsupported) }
     }
 
     /// Puts `device`, or a spare, in the place of the leaf `target`: as soon as a resilver has brought it up to date.
@@ -103,10 +151,7 @@ impl Spa {
         let _admin = self.admin.lock();
         self.check_writable()?;
         self.check_no_checkpoint()?;
-        let (leaf, place) = self.leaf(target)?;
-        if place.is_spare {
-            return Err(Error::Unsupported);
-        }
+        let leaf = self.check_target(target, "replacing")?;
         self.check_side(device, leaf.top(), blocks)?;
         let spares = self.spares.lock().clone();
         let is_same = |d: &super::spares::Spare| {
@@ -119,9 +164,11 @@ impl Spa {
                 let device = spare.device.clone().ok_or(Error::MissingVdev)?;
                 let super::spares::Spare { path, is_file, guid, .. } = spare;
                 let new = Incoming { device, path, is_file, guid, is_spare: true };
-                self.run_task(When::AfterDatasets, move |spa, ctx, tx| {
-                    spa.attach_side(ctx, tx, target, &new, "spare")
-                })
+                let check = move |spa: &Arc<Self>| match spa.is_spare_in_use(guid) {
+                    true => Err(Error::Busy),
+                    false => spa.check_target(target, "spare").map(drop),
+                };
+                self.run_checked(check, move |spa, ctx, tx| spa.attach_side(ctx, tx, target, &new, "spare"))
             }
         }
     }
@@ -136,7 +183,8 @@ impl Spa {
             is_spare: false,
         };
         let command = format!("zpool {verb} {} {target} {}", self.mos.pool_name(), device.path);
-        self.run_task(When::AfterDatasets, move |spa, ctx, tx| {
+        let check = move |spa: &Arc<Self>| spa.check_target(target, kind).map(drop);
+        self.run_checked(check, move |spa, ctx, tx| {
             spa.attach_side(ctx, tx, target, &new, kind)?;
             spa.note(tx, &command)
         })
@@ -151,13 +199,13 @@ impl Spa {
         let _admin = self.admin.lock();
         self.check_writable()?;
         self.check_no_checkpoint()?;
-        let (leaf, place) = self.leaf(guid)?;
-        if !tree::is_of_sides(&place.parent) {
-            return Err(Error::Invalid);
-        }
-        self.check_can_lose(&leaf)?;
+        let check = move |spa: &Arc<Self>| {
+            let (leaf, place) = spa.leaf(guid)?;
+            if tree::is_of_sides(&place.parent) { spa.check_can_lose(&leaf) } else { Err(Error::Invalid) }
+        };
+        check(self)?;
         let command = format!("zpool detach {} {guid}", self.mos.pool_name());
-        self.run_task(When::AfterDatasets, move |spa, ctx, tx| {
+        self.run_checked(check, move |spa, ctx, tx| {
             spa.detach_side(ctx, tx, guid)?;
             spa.note(tx, &command)
         })
@@ -176,11 +224,15 @@ impl Spa {
     pub fn offline(self: &Arc<Self>, guid: u64, is_temporary: bool) -> Result<()> {
         let _admin = self.admin.lock();
         self.check_writable()?;
-        let (leaf, _) = self.leaf(guid)?;
-        self.check_can_lose(&leaf)?;
+        let check = move |spa: &Arc<Self>| {
+            let (leaf, _) = spa.leaf(guid)?;
+            spa.check_can_lose(&leaf)
+        };
+        check(self)?;
         let flag = if is_temporary { "-t " } else { "" };
         let command = format!("zpool offline {flag}{} {guid}", self.mos.pool_name());
-        self.run_task(When::AfterDatasets, move |spa, _, tx| {
+        self.run_checked(check, move |spa, _, tx| {
+            let (leaf, _) = spa.leaf(guid)?;
             if !is_temporary {
                 config::set_offline(&mut spa.config.lock(), guid, true)?;
             }
@@ -203,7 +255,8 @@ impl Spa {
         }
         let flag = if has_grown { "-e " } else { "" };
         let command = format!("zpool online {flag}{} {guid}", self.mos.pool_name());
-        self.run_task(When::AfterDatasets, move |spa, _, tx| {
+        let check = move |spa: &Arc<Self>| spa.leaf(guid).map(drop);
+        self.run_checked(check, move |spa, _, tx| {
             config::set_offline(&mut spa.config.lock(), guid, false)?;
             leaf.health().clear_errors();
             spa.set_leaf_state(&leaf, VdevState::Online);
@@ -230,11 +283,11 @@ impl Spa {
         let _admin = self.admin.lock();
         self.check_writable()?;
         let ashift = ashift.unwrap_or_else(|| self.usual_ashift());
-        let leaves = self.storage.leaves();
         let all = || tops.iter().flat_map(|top| &top.devices);
-        if all().any(|d| leaves.iter().any(|leaf| Arc::ptr_eq(leaf.device(), &d.device))) {
+        if all().any(|device| self.is_spare(&device.device)) {
             return Err(Error::Busy);
         }
+        all().try_for_each(|device| self.check_unused(&device.device))?;
         let mut planned = Vec::new();
         let mut spares = Vec::new();
         for top in tops {
@@ -283,10 +336,12 @@ impl Spa {
         let spare = self.spares.lock().iter().find(|spare| spare.guid == guid).cloned();
         let command = format!("zpool remove {} {guid}", self.mos.pool_name());
         if let Some(spare) = spare {
-            if self.is_spare_in_use(guid) {
-                return Err(Error::Busy);
-            }
-            self.run_task(When::AfterDatasets, move |spa, _, tx| {
+            let check = move |spa: &Arc<Self>| match spa.is_spare_in_use(guid) {
+                true => Err(Error::Busy),
+                false => Ok(()),
+            };
+            check(self)?;
+            self.run_checked(check, move |spa, _, tx| {
                 spa.forget_spare(tx, guid)?;
                 spa.note(tx, &command)
             })?;
