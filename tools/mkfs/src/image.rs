@@ -2,6 +2,8 @@
 //!
 //! An image is a file or block device, or several joined by commas when the pool spans them, each a bare pool or a
 //! partitioned disk. Opening for reading writes nothing; opening for writing takes a lock on the files.
+mod advice;
+
 use crate::tree::walk::Covered;
 use crate::{file_system, host_id};
 use anyhow::{Context, Result, anyhow, bail};
@@ -12,7 +14,7 @@ use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use vfs::FileSystem;
-use zfs::spa::{ImportOptions, PoolState, Spa};
+use zfs::spa::{ImportOptions, Spa};
 
 /// What an image is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +70,7 @@ impl Image {
     /// # Errors
     /// As [`Self::open`].
     pub fn open_with(name: &str, access: Access, options: &ImportOptions) -> Result<Self> {
+        check_files(name)?;
         let opened = name.split(',').map(|file| open_device(Path::new(file), access));
         let (parts, devices): (Vec<_>, Vec<_>) = opened.collect::<Result<Vec<_>>>()?.into_iter().unzip();
         let options = ImportOptions {
@@ -76,14 +79,8 @@ impl Image {
             hostid: host_id::get(),
             ..options.clone()
         };
-        let spa = match Spa::import(&devices, &options) {
-            Err(zfs::Error::Busy) => bail!("{name}: {}", why_busy(name, &options, &devices)),
-            Err(zfs::Error::MissingLog) => bail!(
-                "{name}: a log device of the pool is missing: name its file too; or, if it is lost, give up the changes \
-                 that only it holds: zeo pool import -m {name}, or zeo pool remove -m {name} LOG"
-            ),
-            spa => spa.with_context(|| format!("{name}: no pool can be opened"))?,
-        };
+        let spa = Spa::import(&devices, &options)
+            .map_err(|e| anyhow::Error::from(e).context(advice::on_import(e, name, &options, &devices)))?;
         let image = Self { parts, spa, access };
         if let (Access::Write, Some(why)) = (access, image.spa.properties()?.read_only_reason) {
             bail!("{name}: can only be read: {why}");
@@ -186,28 +183,28 @@ impl Image {
     }
 }
 
-/// Why a pool is not opened that may be in use, and what to do.
-fn why_busy(name: &str, options: &ImportOptions, devices: &[Arc<dyn BlockDevice>]) -> String {
-    let is_exported = |d: &Arc<dyn BlockDevice>| Spa::probe(d).is_ok_and(|l| l.state == PoolState::Exported);
-    if options.hostid == 0 && (options.force || devices.iter().any(is_exported)) {
-        return format!("the pool has multihost protection, and {}", host_id::ADVICE);
+/// Refuses names of images that cannot be meant.
+fn check_files(name: &str) -> Result<()> {
+    let files: Vec<&str> = name.split(',').collect();
+    if files.contains(&"") {
+        bail!(
+            "'{name}' has an empty part: name an image as a file, or several joined by commas (a.img,b.img)"
+        );
     }
-    if options.force {
-        return "another machine has the pool open: it shows signs of life; export it there".into();
-    }
-    format!(
-        "another machine used the pool last and did not export it; export it there, or, if it is gone for good, take it \
-         over: zeo pool import -f {name}"
-    )
+    let full: Vec<_> = files.iter().map(|file| Path::new(file).canonicalize().ok()).collect();
+    let twice = (0..full.len()).find(|n| full[*n].is_some() && full[..*n].contains(&full[*n]));
+    twice.map_or(Ok(()), |n| Err(anyhow!("{} is named twice in '{name}'", files[n])))
 }
 
 fn open_device(path: &Path, access: Access) -> Result<(Part, Arc<dyn BlockDevice>)> {
     let shown = path.display();
     let disk = OpenOptions::new().read_only(access == Access::Read).open(path).map_err(|e| {
         if e.kind() == std::io::ErrorKind::WouldBlock {
-            anyhow!("{shown} is in use (a machine runs on it, or another command)")
+            anyhow!(
+                "{shown} is in use (a machine runs on it, or another command); try again when that has ended"
+            )
         } else {
-            anyhow!("{shown}: {e}")
+            anyhow::Error::new(e).context(shown.to_string())
         }
     })?;
     let disk: Arc<dyn BlockDevice> = Arc::new(disk);

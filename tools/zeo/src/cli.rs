@@ -1,5 +1,6 @@
 //! The command line.
 pub mod dataset;
+pub mod examples;
 pub mod pool;
 pub mod stream;
 

@@ -11,10 +11,11 @@
 //! | 74 | reading or writing failed |
 //! | 124 | `run`: the time limit passed |
 //! | 125 | `run`: the machine ended without an exit status |
+//! | 141 | nobody reads the output any more |
 //! | other | `run`: the program's own |
 use mkfs::recipe::mistake::Mistake;
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 /// `image verify` found something.
@@ -65,11 +66,12 @@ impl std::error::Error for Failure {}
 /// Tells the user and gives the exit status.
 pub fn report(error: &anyhow::Error, json: bool) -> ExitCode {
     let status = status_of(error);
-    if json {
-        eprintln!("{}", serde_json::json!({ "error": format!("{error:#}"), "status": status }));
-    } else {
-        eprintln!("zeo: {error:#}");
-    }
+    let text = match json {
+        true => serde_json::json!({ "error": format!("{error:#}"), "status": status }).to_string(),
+        false => format!("zeo: {error:#}"),
+    };
+    // Whoever does not read errors is not told: the status says it.
+    let _ = writeln!(io::stderr(), "{text}");
     ExitCode::from(status)
 }
 
@@ -83,6 +85,9 @@ fn status_of(error: &anyhow::Error) -> u8 {
         }
         if let Some(e) = cause.downcast_ref::<io::Error>() {
             return if e.kind() == io::ErrorKind::NotFound { NO_INPUT } else { IO };
+        }
+        if cause.downcast_ref::<serde_json::Error>().is_some_and(serde_json::Error::is_io) {
+            return IO;
         }
         if let Some(e) = cause.downcast_ref::<vfs::Error>() {
             return match e {

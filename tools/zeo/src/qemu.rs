@@ -305,6 +305,12 @@ mod tests {
         assert!(
             micro.contains("virtio-blk-device,drive=disk0") && micro.contains("-icount shift=0,sleep=off")
         );
+        let disks = ["/a", "/b", "/c"].map(|path| Disk { path: path.into(), format: "raw".into() });
+        let several = Vm { disks: disks.into(), ..vm() }.shell_line();
+        for (nr, path) in ["/a", "/b", "/c"].into_iter().enumerate() {
+            let (file, device) = (format!("file={path},format=raw"), format!("drive=disk{nr},"));
+            assert!(several.contains(&file) && several.contains(&device), "{several}");
+        }
         let disk = Vm { boot: Boot::Disk, ..vm() }.shell_line();
         assert!(!disk.contains("-kernel") && !disk.contains("-append"));
     }

@@ -40,11 +40,8 @@ pub enum PoolCommand {
         /// The image.
         image: String,
     },
-    /// Show a pool's properties.
-    Get {
-        /// The image.
-        image: String,
-    },
+    /// Show properties of a pool.
+    Get(Get),
     /// Show the commands that changed a pool.
     History {
         /// The image.
@@ -52,6 +49,9 @@ pub enum PoolCommand {
         /// What the pool did by itself, too.
         #[arg(short, long)]
         internal: bool,
+        /// Accepted as zpool(8) has it: records have all that is known of them.
+        #[arg(short, long, hide = true)]
+        long: bool,
     },
     /// Open a pool, replay and finish what was under way, and leave it exported for every machine.
     Import {
@@ -67,22 +67,9 @@ pub enum PoolCommand {
     /// Write over all free space, so that a thin medium has it.
     Initialize(FreeSpace),
     /// Show space and requests of the vdevs.
-    Iostat {
-        /// The image.
-        image: String,
-        /// Every vdev.
-        #[arg(short, long)]
-        verbose: bool,
-    },
+    Iostat(Iostat),
     /// List pools: size, allocated, free, health.
-    List {
-        /// The images of each pool.
-        #[arg(required = true, value_name = "IMAGE")]
-        images: Vec<String>,
-        /// With every vdev.
-        #[arg(short, long)]
-        verbose: bool,
-    },
+    List(List),
     /// Stop using devices.
     Offline {
         /// The image.
@@ -134,15 +121,103 @@ pub enum PoolCommand {
     Split(Split),
     /// Discard all free space, so that a thin medium gives it back.
     Trim(FreeSpace),
-    /// Show health: vdevs with their errors, the last scrub, damaged files.
-    Status {
-        /// The images of each pool.
-        #[arg(required = true, value_name = "IMAGE")]
-        images: Vec<String>,
-        /// With the names of damaged files.
-        #[arg(short, long)]
-        verbose: bool,
-    },
+    /// Show health: what is wrong and what to do, vdevs with their errors, the last scan, damaged files.
+    Status(Status),
+}
+
+/// How vdevs are named.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Naming {
+    /// Full paths of devices.
+    #[arg(short = 'P')]
+    pub full_paths: bool,
+    /// Guids instead of names.
+    #[arg(short = 'g')]
+    pub guids: bool,
+}
+
+/// `zeo pool status`
+#[derive(Debug, Args)]
+pub struct Status {
+    /// The images of each pool.
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<String>,
+    /// With the names of damaged files.
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// Only pools with which something is wrong.
+    #[arg(short = 'x')]
+    pub unhealthy: bool,
+    /// Exact numbers.
+    #[arg(short = 'p')]
+    pub exact: bool,
+    /// How far each device is trimmed.
+    #[arg(short = 't')]
+    pub trims: bool,
+    /// How far each device is initialized.
+    #[arg(short = 'i')]
+    pub initialized: bool,
+    #[command(flatten)]
+    pub naming: Naming,
+}
+
+/// `zeo pool list`
+#[derive(Debug, Args)]
+pub struct List {
+    /// The images of each pool.
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<String>,
+    /// With every vdev.
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// No heading, one tab between fields.
+    #[arg(short = 'H')]
+    pub script: bool,
+    /// Exact numbers.
+    #[arg(short = 'p')]
+    pub exact: bool,
+    /// Properties to show, joined by commas.
+    #[arg(short = 'o', value_name = "PROPERTY")]
+    pub columns: Option<String>,
+    #[command(flatten)]
+    pub naming: Naming,
+}
+
+/// `zeo pool get`
+#[derive(Debug, Args)]
+pub struct Get {
+    /// No heading, one tab between fields.
+    #[arg(short = 'H')]
+    pub script: bool,
+    /// Exact numbers.
+    #[arg(short = 'p')]
+    pub exact: bool,
+    /// Fields to show: name, property, value, source; joined by commas.
+    #[arg(short = 'o', value_name = "FIELD")]
+    pub fields: Option<String>,
+    /// The image.
+    pub image: String,
+    /// Properties joined by commas, or all (with the features).
+    #[arg(default_value = "all")]
+    pub properties: String,
+}
+
+/// `zeo pool iostat`
+#[derive(Debug, Args)]
+pub struct Iostat {
+    /// The image.
+    pub image: String,
+    /// Every vdev.
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// No heading, one tab between fields.
+    #[arg(short = 'H')]
+    pub script: bool,
+    /// Exact numbers.
+    #[arg(short = 'p')]
+    pub exact: bool,
+    #[command(flatten)]
+    pub naming: Naming,
 }
 
 /// `zeo pool checkpoint`
@@ -173,6 +248,9 @@ pub struct Add {
     /// Make files that do not exist, sparse, of this size.
     #[arg(long)]
     pub size: Option<Size>,
+    /// Only show what would be added.
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
     /// The image.
     pub image: String,
     /// Files and block devices, as for create.
@@ -189,15 +267,18 @@ pub struct Bring {
     /// Make the new file, if it does not exist, sparse, of this size; that of the old one otherwise.
     #[arg(long)]
     pub size: Option<Size>,
+    /// Wait until the new device is up to date, as without any option.
+    #[arg(short, long)]
+    pub wait: bool,
     /// Do not wait until the new device is up to date: that goes on when the pool is opened the next time.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "wait")]
     pub later: bool,
     /// The image.
     pub image: String,
     /// The device that is there: its path, the last part of it, or its guid.
     pub device: String,
-    /// The new file or block device.
-    pub new: String,
+    /// The new file or block device; for replace, a new one in the place of the old one when it is left out.
+    pub new: Option<String>,
 }
 
 /// `zeo pool trim` and `zeo pool initialize`
@@ -259,12 +340,21 @@ pub struct Create {
     /// Use devices that hold a pool already, and vdevs of different redundancy.
     #[arg(short, long)]
     pub force: bool,
-    /// A property of the pool: ashift, comment, compatibility.
+    /// A property of the pool: ashift, comment, compatibility, failmode, autotrim, autoexpand, multihost.
     #[arg(short = 'o', value_name = "NAME=VALUE")]
     pub properties: Vec<String>,
     /// A property of the root file system.
     #[arg(short = 'O', value_name = "NAME=VALUE")]
     pub root_properties: Vec<String>,
+    /// Where the root file system is mounted; /NAME otherwise.
+    #[arg(short, long, value_name = "PATH")]
+    pub mountpoint: Option<String>,
+    /// Enable no features.
+    #[arg(short = 'd')]
+    pub no_features: bool,
+    /// Only show what the pool would be made of.
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
     /// Make files that do not exist, sparse, of this size.
     #[arg(long)]
     pub size: Option<Size>,

@@ -2,6 +2,7 @@
 use crate::cli::Build;
 use crate::place;
 use crate::report::{BuildProgress, Mode, print_json};
+use crate::say;
 use anyhow::{Context, Result};
 use mkfs::build::{Built, Options, build};
 use mkfs::layout::Layout;
@@ -31,7 +32,7 @@ pub fn run(args: &Build, mode: Mode) -> Result<()> {
     let built = make(&recipe, &options, mode)?;
     match mode {
         Mode::Json => print_json(&built)?,
-        Mode::Text => println!("{}", summary(&built)),
+        Mode::Text => say!("{}", summary(&built)),
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 use crate::cli::{ImageCommand, ManifestList, Where};
 use crate::failure::{self, Failure};
 use crate::report::{Mode, WalkProgress, print_json};
+use crate::say;
 use anyhow::{Context, Result, bail};
 use mkfs::image::{Access, Image};
 use mkfs::info;
@@ -195,12 +196,12 @@ fn stat(root: &VnodeRef, paths: &[String], mode: Mode) -> Result<()> {
     }
     for s in all {
         let target = s.target.map(|t| format!(" -> {t}")).unwrap_or_default();
-        println!("{}{target}", s.path);
-        println!("  type {} mode {} links {} owner {}:{}", s.kind, s.mode, s.nlink, s.uid, s.gid);
-        println!("  size {} blocks {} inode {} device {},{}", s.size, s.blocks, s.ino, s.rdev.0, s.rdev.1);
-        println!("  access {} change {}\n  attributes {} birth {}", s.atime, s.mtime, s.ctime, s.btime);
+        say!("{}{target}", s.path);
+        say!("  type {} mode {} links {} owner {}:{}", s.kind, s.mode, s.nlink, s.uid, s.gid);
+        say!("  size {} blocks {} inode {} device {},{}", s.size, s.blocks, s.ino, s.rdev.0, s.rdev.1);
+        say!("  access {} change {}\n  attributes {} birth {}", s.atime, s.mtime, s.ctime, s.btime);
         for name in s.xattrs {
-            println!("  xattr {name}");
+            say!("  xattr {name}");
         }
     }
     Ok(())
@@ -338,25 +339,25 @@ fn show_info(name: &str, mode: Mode) -> Result<()> {
     }
     for part in &info.partitions {
         let kind = if part.is_partition { "partition" } else { "whole" };
-        println!("{}: {kind}, pool at byte {}, {}", part.path.display(), part.offset, Size(part.len));
+        say!("{}: {kind}, pool at byte {}, {}", part.path.display(), part.offset, Size(part.len));
     }
     let pool = &info.pool;
-    println!("pool {} guid {} version {} txg {}", pool.name, pool.guid, pool.version, pool.txg);
+    say!("pool {} guid {} version {} txg {}", pool.name, pool.guid, pool.version, pool.txg);
     if let Some(why) = &pool.read_only_reason {
-        println!("can only be read: {why}");
+        say!("can only be read: {why}");
     }
     let space = &info.space;
-    println!("space {} allocated {} free {}", Size(space.size), Size(space.allocated), Size(space.free));
+    say!("space {} allocated {} free {}", Size(space.size), Size(space.allocated), Size(space.free));
     let active: Vec<String> = info
         .features
         .iter()
         .filter(|f| f.refcount > 0)
         .map(|f| format!("{}={}", f.guid, f.refcount))
         .collect();
-    println!("active features: {}", active.join(" "));
+    say!("active features: {}", active.join(" "));
     for d in &info.datasets {
         let place = d.mountpoint.as_deref().unwrap_or("-");
-        println!("{:<10} {} used {} refers {} at {place}", d.kind, d.name, Size(d.used), Size(d.referenced));
+        say!("{:<10} {} used {} refers {} at {place}", d.kind, d.name, Size(d.used), Size(d.referenced));
     }
     Ok(())
 }
@@ -381,9 +382,9 @@ fn verify(name: &str, mode: Mode) -> Result<u8> {
         }))?;
     } else {
         for finding in &report.findings {
-            println!("{finding:?}");
+            say!("{finding:?}");
         }
-        println!(
+        say!(
             "{} blocks, {} copies, {} in {} datasets: {}",
             report.nr_blocks,
             report.nr_copies,

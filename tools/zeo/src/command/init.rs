@@ -1,13 +1,14 @@
 //! `zeo init`: a commented recipe to start from.
 use crate::cli::Init;
 use crate::failure::{self, Failure};
+use crate::say;
 use anyhow::{Context, Result};
 use mkfs::recipe;
 
 /// Runs it.
 pub fn run(args: &Init) -> Result<()> {
     if args.schema {
-        print!("{}", recipe::SCHEMA);
+        crate::output::text(recipe::SCHEMA);
         return Ok(());
     }
     std::fs::create_dir_all(&args.folder).with_context(|| args.folder.display().to_string())?;
@@ -17,6 +18,6 @@ pub fn run(args: &Init) -> Result<()> {
         return Err(Failure::new(failure::DATA, message, "name another folder").into());
     }
     std::fs::write(&file, recipe::TEMPLATE).with_context(|| file.display().to_string())?;
-    println!("wrote {}", file.display());
+    say!("wrote {}", file.display());
     Ok(())
 }

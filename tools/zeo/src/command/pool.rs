@@ -1,7 +1,10 @@
 //! `zeo pool`: make, change and look at pools of powered-off machines.
+mod advice;
 mod checkpoint;
 mod create;
+mod device;
 mod events;
+mod facts;
 mod history;
 mod import;
 mod iostat;
@@ -33,12 +36,12 @@ pub fn run(command: PoolCommand, mode: Mode) -> Result<u8> {
         PoolCommand::Create(args) => create::run(&args)?,
         PoolCommand::Detach { image, device } => vdev::detach(&image, &device)?,
         PoolCommand::Events { image } => events::run(&image, mode)?,
-        PoolCommand::Get { image } => properties::get(&image, mode)?,
-        PoolCommand::History { image, internal } => history::run(&image, internal, mode)?,
+        PoolCommand::Get(args) => properties::get(&args, mode)?,
+        PoolCommand::History { image, internal, .. } => history::run(&image, internal, mode)?,
         PoolCommand::Import { image, force, missing_log } => import::run(&image, force, missing_log)?,
         PoolCommand::Initialize(args) => upkeep::run(Upkeep::Initialize, &args, mode)?,
-        PoolCommand::Iostat { image, verbose } => iostat::run(&image, verbose, mode)?,
-        PoolCommand::List { images, verbose } => list::run(&images, verbose, mode)?,
+        PoolCommand::Iostat(args) => iostat::run(&args, mode)?,
+        PoolCommand::List(args) => list::run(&args, mode)?,
         PoolCommand::Resilver { image } => mend::resilver(&image, mode)?,
         PoolCommand::Offline { image, devices } => vdev::offline(&image, &devices)?,
         PoolCommand::Online { image, devices, expand } => vdev::online(&image, &devices, expand, mode)?,
@@ -50,7 +53,7 @@ pub fn run(command: PoolCommand, mode: Mode) -> Result<u8> {
         PoolCommand::Set { setting, image } => properties::set(&setting, &image)?,
         PoolCommand::Split(args) => split::run(&args, mode)?,
         PoolCommand::Trim(args) => upkeep::run(Upkeep::Trim, &args, mode)?,
-        PoolCommand::Status { images, verbose } => status::run(&images, verbose, mode)?,
+        PoolCommand::Status(args) => status::run(&args, mode)?,
     }
     Ok(0)
 }

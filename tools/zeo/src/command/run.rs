@@ -6,6 +6,7 @@ use crate::kvm::{self, Kvm};
 use crate::place;
 use crate::qemu::{Accel, Boot, Disk, End, Machine, PROGRAM, Vm};
 use crate::report::Mode;
+use crate::say;
 use anyhow::{Context, Result};
 use blockdev::gpt::{TYPE_BIOS_BOOT, Table};
 use guest_config::command_line_word;
@@ -41,7 +42,7 @@ pub fn run(args: &Run) -> Result<u8> {
         extra: args.qemu_args.clone(),
     };
     if args.print_qemu {
-        println!("{}", vm.shell_line());
+        say!("{}", vm.shell_line());
         return Ok(0);
     }
     let timeout =

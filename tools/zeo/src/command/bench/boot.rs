@@ -2,6 +2,7 @@
 use super::{Setup, median};
 use crate::qemu::{Accel, End, Machine, Vm};
 use crate::report::{Mode, print_json};
+use crate::say;
 use anyhow::{Result, bail};
 use serde::Serialize;
 use std::io::Read;
@@ -44,8 +45,8 @@ pub fn boot(setup: &Setup, runs: usize, mode: Mode) -> Result<()> {
     if mode == Mode::Json {
         return print_json(&figures);
     }
-    println!("time to main: {:.2} s (target {:.1} s), {}", figures.seconds_to_main, 0.9, figures.machine);
-    println!("kernel: {:.2} MB (target 4 MB)", figures.kernel_bytes as f64 / 1e6);
+    say!("time to main: {:.2} s (target {:.1} s), {}", figures.seconds_to_main, 0.9, figures.machine);
+    say!("kernel: {:.2} MB (target 4 MB)", figures.kernel_bytes as f64 / 1e6);
     Ok(())
 }
 
@@ -101,6 +102,6 @@ pub fn memory(setup: &Setup, mode: Mode) -> Result<()> {
     if mode == Mode::Json {
         return print_json(&serde_json::json!({ "smallest_memory_mib": high, "target_mib": 48 }));
     }
-    println!("smallest memory: {high} MiB (target 48 MiB)");
+    say!("smallest memory: {high} MiB (target 48 MiB)");
     Ok(())
 }

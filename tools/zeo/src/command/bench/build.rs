@@ -6,6 +6,7 @@
 use super::median;
 use crate::place;
 use crate::report::{Mode, print_json};
+use crate::say;
 use anyhow::{Context, Result, bail};
 use mkfs::build::{Options, Progress, build};
 use mkfs::layout::Layout;
@@ -93,9 +94,9 @@ pub fn run(tree: &Path, runs: usize, mode: Mode) -> Result<()> {
     if mode == Mode::Json {
         return print_json(&figures);
     }
-    println!("{} files, {:.1} MB of {}", figures.files, figures.bytes as f64 / 1e6, figures.tree.display());
-    println!("build {build_seconds:.2} s, cp -a to {} {cp_seconds:.2} s", figures.cp_target);
-    println!("speed: {:.0} % of cp -a (target 70 %)", figures.percent);
+    say!("{} files, {:.1} MB of {}", figures.files, figures.bytes as f64 / 1e6, figures.tree.display());
+    say!("build {build_seconds:.2} s, cp -a to {} {cp_seconds:.2} s", figures.cp_target);
+    say!("speed: {:.0} % of cp -a (target 70 %)", figures.percent);
     Ok(())
 }
 

@@ -9,6 +9,7 @@
 //! Sixteen threads find a commit under way and wait for it before their own: their time is that of the device and a part.
 use super::median;
 use crate::report::{Mode, print_json};
+use crate::say;
 use anyhow::{Context, Result, anyhow};
 use blockdev::{BlockDevice, Complete, Completion, Done, Op, Request};
 use blockdev_sim::{DiskConfig, SimDisk};
@@ -81,9 +82,16 @@ impl All {
         if mode == Mode::Json {
             return print_json(self);
         }
-        println!(
+        say!(
             "{:12} {:>13} {:>14} {:>11} {:>11} {:>9} {:>11} {:>12}",
-            "", "writes/fsync", "flushes/fsync", "us", "device us", "over", "fua us", "instructions"
+            "",
+            "writes/fsync",
+            "flushes/fsync",
+            "us",
+            "device us",
+            "over",
+            "fua us",
+            "instructions"
         );
         for (name, f) in
             [("append 4K", self.append_4k), ("create 10K", self.create_10k), ("16 threads", self.threads_16)]
@@ -91,7 +99,7 @@ impl All {
             let over = (f.latency_us / f.device_latency_us - 1.0) * 100.0;
             let or_dash =
                 |figure: Option<f64>| figure.map_or_else(|| String::from("-"), |n| format!("{n:.0}"));
-            println!(
+            say!(
                 "{name:12} {:13.2} {:14.2} {:11.1} {:11.1} {over:7.0} % {:>11} {:>12}",
                 f.writes_per_fsync,
                 f.flushes_per_fsync,

@@ -1,6 +1,7 @@
 //! `zeo bench scrub`: resilver and scrub beside reading the same devices from end to end.
 use crate::place;
 use crate::report::{Mode, print_json};
+use crate::say;
 use anyhow::{Context, Result};
 use blockdev::BlockDevice;
 use blockdev_host::FileDisk;
@@ -43,11 +44,11 @@ pub fn run(size: Size, mode: Mode) -> Result<()> {
     if mode == Mode::Json {
         return print_json(&lines);
     }
-    println!("{:<8} {:>10} {:>10} {:>7} {:>10}", "layout", "device", "scrub", "share", "resilver");
+    say!("{:<8} {:>10} {:>10} {:>7} {:>10}", "layout", "device", "scrub", "share", "resilver");
     for line in lines {
         let resilver = line.resilver_mib_per_s.map_or("-".into(), |s| format!("{s:.0} MiB/s"));
         let (device, scrub, share) = (line.device_mib_per_s, line.scrub_mib_per_s, line.scrub_share);
-        println!("{:<8} {device:>4.0} MiB/s {scrub:>4.0} MiB/s {share:>6.0}% {resilver:>10}", line.layout);
+        say!("{:<8} {device:>4.0} MiB/s {scrub:>4.0} MiB/s {share:>6.0}% {resilver:>10}", line.layout);
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 use super::Setup;
 use crate::qemu::{Accel, End};
 use crate::report::{Mode, print_json};
+use crate::say;
 use anyhow::{Result, bail};
 use serde::Serialize;
 use std::process::Stdio;
@@ -136,14 +137,18 @@ fn figure(output: &str, operation: &Operation) -> Option<f64> {
 }
 
 fn print_table(rows: &[Row]) {
-    println!("| operation (guest instructions) | ours | target | OSv, ZFS | Linux, OpenZFS | Linux, ext4 |");
-    println!("|---|---:|---:|---:|---:|---:|");
+    say!("| operation (guest instructions) | ours | target | OSv, ZFS | Linux, OpenZFS | Linux, ext4 |");
+    say!("|---|---:|---:|---:|---:|---:|");
     for r in rows {
         let ours = r.instructions.map_or_else(|| String::from("-"), |i| format!("{i:.0}"));
         let mark = if r.meets_target { "" } else { " (above)" };
-        println!(
+        say!(
             "| {} | {ours}{mark} | {} | {} | {} | {} |",
-            r.operation, r.target, r.osv_zfs, r.linux_zfs, r.linux_ext4
+            r.operation,
+            r.target,
+            r.osv_zfs,
+            r.linux_zfs,
+            r.linux_ext4
         );
     }
 }

@@ -151,10 +151,18 @@ pub fn snapshot(image: &str, is_recursive: bool, properties: &[String], names: &
         let full: Vec<String> = names.iter().map(|name| target.full(name)).collect();
         full.iter().try_for_each(|name| names::new_snapshot(target, name))?;
         let names: Vec<&str> = full.iter().map(String::as_str).collect();
+        if let Some(twice) = (0..names.len()).find(|n| names[..*n].contains(&names[*n])) {
+            let message = format!("'{}' is named twice", names[twice]);
+            return Err(Failure::new(2, message, "name each snapshot once").into());
+        }
         let what = || format!("cannot create snapshot {}", names.join(" "));
         match target.spa().snapshot(&names, is_recursive, &properties) {
             Err(Error::Quota) => {
                 Err(Failure::new(DATA, what() + ": snapshot_limit is reached", LIMITS).into())
+            }
+            Err(Error::Busy) => {
+                let hint = "end the receive, or give it up with `zeo receive -A`";
+                Err(Failure::new(DATA, what() + ": a dataset is half received", hint).into())
             }
             other => other.about(what),
         }

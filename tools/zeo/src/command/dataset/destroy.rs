@@ -4,6 +4,7 @@ use super::target::{self, About, Target};
 use crate::cli::dataset::Destroy;
 use crate::failure::Failure;
 use crate::report::{Mode, print_json};
+use crate::say;
 use anyhow::{Result, bail};
 use std::collections::BTreeSet;
 use zfs::Error;
@@ -139,12 +140,12 @@ impl Plan<'_> {
         }
         let verb = if args.dry_run { "would destroy" } else { "will destroy" };
         for name in &self.doomed {
-            if args.exact { println!("destroy\t{name}") } else { println!("{verb} {name}") }
+            if args.exact { say!("destroy\t{name}") } else { say!("{verb} {name}") }
         }
         match args.exact {
-            true => println!("reclaim\t{reclaimed}"),
+            true => say!("reclaim\t{reclaimed}"),
             false => {
-                println!("{} reclaim {}", if args.dry_run { "would" } else { "will" }, nice(reclaimed));
+                say!("{} reclaim {}", if args.dry_run { "would" } else { "will" }, nice(reclaimed));
             }
         }
         Ok(())

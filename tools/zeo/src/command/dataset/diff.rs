@@ -5,6 +5,7 @@ use super::names;
 use super::target::{self, About, Target};
 use crate::cli::dataset::Diff;
 use crate::report::{Mode, print_json};
+use crate::say;
 use anyhow::{Result, bail};
 use mkfs::image::Access;
 use ondisk::ObjectId;
@@ -57,7 +58,7 @@ pub fn run(args: &Diff, mode: Mode) -> Result<()> {
     if mode == Mode::Json {
         return print_json(&changes);
     }
-    changes.iter().for_each(|change| println!("{}", line(args, change)));
+    changes.iter().for_each(|change| say!("{}", line(args, change)));
     Ok(())
 }
 

@@ -76,8 +76,9 @@ fn print(args: &Get, lines: &[Line], mode: Mode) -> Result<()> {
         };
         return print_json(&lines.iter().map(object).collect::<Vec<_>>());
     }
+    const ALL: &str = "name,property,value,source";
     let fields: Vec<&str> =
-        args.fields.as_deref().unwrap_or("name,property,value,source").split(',').collect();
+        args.fields.as_deref().filter(|f| *f != "all").unwrap_or(ALL).split(',').collect();
     let cell = |line: &Line, field: &str| -> Result<String> {
         Ok(match field {
             "name" => line.name.clone(),

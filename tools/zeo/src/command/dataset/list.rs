@@ -4,6 +4,7 @@ use super::target::{self, About, Target};
 use super::values::{Item, Kind, Value};
 use crate::cli::dataset::{Holds, List, Scope};
 use crate::report::{Mode, print_json};
+use crate::say;
 use anyhow::{Result, bail};
 use mkfs::image::Access;
 use serde_json::{Map, json};
@@ -33,6 +34,9 @@ pub fn run(args: &List, mode: Mode, forced: Option<&str>) -> Result<()> {
         let columns: Vec<&str> = columns.split(',').map(str::trim).collect();
         let mut rows =
             items.iter().map(|item| Row::of(target, item, &columns, args)).collect::<Result<Vec<_>>>()?;
+        if rows.is_empty() && mode == Mode::Text {
+            eprintln!("no datasets available");
+        }
         rows.sort_by(|a, b| a.compare(b, args.sort.len()));
         print(&columns, &rows, args.scope.script, mode)
     })
@@ -90,7 +94,7 @@ fn print(columns: &[&str], rows: &[Row], is_script: bool, mode: Mode) -> Result<
     let rows: Vec<Vec<String>> = rows.iter().map(|row| row.cells.iter().map(text).collect()).collect();
     if rows.is_empty() {
         if !is_script {
-            println!("no datasets available");
+            say!("no datasets available");
         }
         return Ok(());
     }
@@ -194,17 +198,22 @@ fn below(
             Some(_) => None,
         }
     };
+    // Bookmarks come after the snapshots of their dataset.
+    let mut marks = Vec::new();
     for info in all.iter().filter(|info| level(&info.name).is_some_and(|l| l <= depth)) {
         let item = Item::of_dataset(target, info)?;
-        let is_head = item.kind != Kind::Snapshot;
+        if item.kind != Kind::Snapshot {
+            found.append(&mut marks);
+            if kinds.contains(&Kind::Bookmark) {
+                let own = target.spa().bookmarks(&info.name)?.into_iter();
+                marks.extend(own.filter(|m| level(&m.name).is_some_and(|l| l <= depth)).map(Item::of_mark));
+            }
+        }
         if kinds.contains(&item.kind) {
             found.push(item);
         }
-        if is_head && kinds.contains(&Kind::Bookmark) {
-            let marks = target.spa().bookmarks(&info.name)?.into_iter();
-            found.extend(marks.filter(|m| level(&m.name).is_some_and(|l| l <= depth)).map(Item::of_mark));
-        }
     }
+    found.append(&mut marks);
     Ok(())
 }
 

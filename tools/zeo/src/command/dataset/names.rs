@@ -2,6 +2,7 @@
 use super::target::Target;
 use crate::failure::{DATA, Failure};
 use anyhow::Result;
+use zfs::dsl::DATASET_NAME_MAX;
 
 /// Letters of names besides ASCII letters and digits.
 const LETTERS: &str = "-_.: ";
@@ -85,7 +86,23 @@ pub fn new_snapshot(target: &Target, full: &str) -> Result<()> {
 
 fn letters(full: &str, part: &str) -> Result<()> {
     if part.is_empty() {
-        return failure(format!("'{full}' has an empty part"), "");
+        return failure(
+            format!("'{full}' has an empty part"),
+            "name it as POOL/PARENT/NAME, or without its pool",
+        );
+    }
+    if full.len() > DATASET_NAME_MAX {
+        let hint = format!(
+            "a name with its pool has {DATASET_NAME_MAX} characters at most; this has {}",
+            full.len()
+        );
+        return failure("the name is too long".into(), &hint);
+    }
+    if part == "." || part == ".." {
+        return failure(
+            format!("'{part}' cannot be part of a name"),
+            "datasets are named from the pool down",
+        );
     }
     match part.chars().find(|c| !c.is_ascii_alphanumeric() && !LETTERS.contains(*c)) {
         Some(c) => {

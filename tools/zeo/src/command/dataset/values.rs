@@ -43,6 +43,7 @@ pub struct Item {
     figures: Figures,
     clones: Vec<String>,
     mark: Option<BookmarkInfo>,
+    resume_token: Option<String>,
     user: BTreeMap<String, (String, Source)>,
 }
 
@@ -98,6 +99,8 @@ const FACTS: &[(&str, &str)] = &[
     ("logicalused", "fv"),
     ("logicalreferenced", "fvsb"),
     ("defer_destroy", "s"),
+    ("mounted", "f"),
+    ("receive_resume_token", "fv"),
     ("userrefs", "s"),
     ("clones", "s"),
     ("snapshots_changed", "fv"),
@@ -128,6 +131,7 @@ impl Item {
             clones: target.spa().clone_names(&figures)?,
             figures,
             mark: None,
+            resume_token: if info.is_snapshot { None } else { target.spa().resume_token(&info.name)? },
             user,
         })
     }
@@ -141,6 +145,7 @@ impl Item {
             figures: Figures::default(),
             clones: Vec::new(),
             mark: Some(mark),
+            resume_token: None,
             user: BTreeMap::new(),
         }
     }
@@ -244,6 +249,9 @@ impl Item {
             ("logicalused", _) => bytes(space.logical_used),
             ("logicalreferenced", _) => bytes(space.logical_referenced),
             ("defer_destroy", _) => Some(Value::fact(if f.is_defer_destroy { "on" } else { "off" })),
+            // Nothing is mounted of a machine that is off.
+            ("mounted", _) => Some(Value::fact("no")),
+            ("receive_resume_token", _) => self.resume_token.clone().map(Value::fact),
             ("userrefs", _) => count(f.user_refs),
             ("clones", _) => (!self.clones.is_empty()).then(|| Value::fact(self.clones.join(","))),
             ("filesystem_count", _) => Some(limited(f.filesystem_count)),

@@ -1,6 +1,7 @@
 //! `zeo pool checkpoint`: keeps, gives up or goes back to an earlier state of a whole pool.
 use crate::cli::pool::Checkpoint;
 use crate::report::{Mode, print_json};
+use crate::say;
 use anyhow::{Context, Result, bail};
 use mkfs::image::{Access, Image};
 use mkfs::size::Size;
@@ -57,12 +58,12 @@ fn show(image: &Image, mode: Mode) -> Result<()> {
                 None => serde_json::Value::Null,
             });
         }
-        (Mode::Text, None) => println!("checkpoint: none"),
+        (Mode::Text, None) => say!("checkpoint: none"),
         (Mode::Text, Some(c)) if c.is_discarding => {
-            println!("checkpoint: being discarded, {} left", Size(c.bytes));
+            say!("checkpoint: being discarded, {} left", Size(c.bytes));
         }
         (Mode::Text, Some(c)) => {
-            println!("checkpoint: transaction group {}, keeps {}", c.txg, Size(c.bytes));
+            say!("checkpoint: transaction group {}, keeps {}", c.txg, Size(c.bytes));
         }
     }
     Ok(())

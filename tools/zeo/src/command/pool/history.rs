@@ -1,6 +1,7 @@
 //! `zeo pool history`.
 use super::text::stamp;
 use crate::report::{Mode, print_json};
+use crate::say;
 use anyhow::Result;
 use mkfs::image::{Access, Image};
 use serde::Serialize;
@@ -28,10 +29,10 @@ pub fn run(name: &str, internal: bool, mode: Mode) -> Result<()> {
     if mode == Mode::Json {
         return print_json(&records);
     }
-    println!("History for '{pool}':");
+    say!("History for '{pool}':");
     for record in records {
         let group = if record.txg == 0 { String::new() } else { format!("[txg:{}] ", record.txg) };
-        println!("{} {group}{}", stamp(record.time), record.text);
+        say!("{} {group}{}", stamp(record.time), record.text);
     }
     Ok(())
 }

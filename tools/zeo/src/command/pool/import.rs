@@ -1,4 +1,5 @@
 //! `zeo pool import`: opens a pool and exports it again, so that no machine holds it any more.
+use crate::say;
 use anyhow::Result;
 use mkfs::image::{Access, Image};
 use zfs::spa::ImportOptions;
@@ -9,6 +10,6 @@ pub fn run(name: &str, force: bool, without_logs: bool) -> Result<()> {
     let image = Image::open_with(name, Access::Write, &options)?;
     let pool = image.spa().properties()?.name;
     image.close()?;
-    println!("pool '{pool}' is exported: any machine can open it");
+    say!("pool '{pool}' is exported: any machine can open it");
     Ok(())
 }

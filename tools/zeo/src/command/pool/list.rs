@@ -1,11 +1,17 @@
 //! `zeo pool list`.
+use super::facts;
+use super::text::{bytes, shown};
+use crate::cli::pool::List;
+use crate::command::dataset::table::{self, Column};
 use crate::report::{Mode, print_json};
 use anyhow::Result;
 use mkfs::image::{Access, Image};
-use mkfs::size::Size;
 use serde::Serialize;
 use zfs::spa::VdevInfo;
 use zfs::vdev::VdevState;
+
+/// What is shown when nothing else is asked for.
+const COLUMNS: &str = "name,size,allocated,free,checkpoint,capacity,health";
 
 /// A pool's line.
 #[derive(Debug, Serialize)]
@@ -17,6 +23,8 @@ struct Line {
     capacity_percent: u64,
     health: String,
     vdevs: Vec<VdevLine>,
+    #[serde(skip)]
+    cells: Vec<String>,
 }
 
 /// A vdev's line.
@@ -29,42 +37,56 @@ struct VdevLine {
 }
 
 /// Prints a line for each pool.
-pub fn run(images: &[String], verbose: bool, mode: Mode) -> Result<()> {
-    let lines = images.iter().map(|image| line(image)).collect::<Result<Vec<_>>>()?;
+pub fn run(args: &List, mode: Mode) -> Result<()> {
+    let names: Vec<&str> = args.columns.as_deref().unwrap_or(COLUMNS).split(',').collect();
+    let lines = args.images.iter().map(|image| line(image, &names, args)).collect::<Result<Vec<_>>>()?;
     if mode == Mode::Json {
         return print_json(&lines);
     }
-    println!("{:<20} {:>8} {:>8} {:>8} {:>5}  HEALTH", "NAME", "SIZE", "ALLOC", "FREE", "CAP");
+    let column = |name: &&str| Column {
+        name: match *name {
+            "allocated" => "ALLOC".into(),
+            "capacity" => "CAP".into(),
+            "checkpoint" => "CKPOINT".into(),
+            other => other.to_uppercase(),
+        },
+        is_right: !matches!(*name, "name" | "health" | "comment" | "bootfs" | "compatibility"),
+    };
+    let columns: Vec<Column> = names.iter().map(column).collect();
+    let mut rows = Vec::new();
     for line in lines {
-        println!(
-            "{:<20} {:>8} {:>8} {:>8} {:>4}%  {}",
-            line.name,
-            Size(line.size).to_string(),
-            Size(line.allocated).to_string(),
-            Size(line.free).to_string(),
-            line.capacity_percent,
-            line.health
-        );
-        for vdev in line.vdevs.iter().filter(|_| verbose) {
-            let name = format!("{:indent$}{}", "", vdev.name, indent = 2 * vdev.depth);
-            let size = if vdev.size > 0 { Size(vdev.size).to_string() } else { "-".into() };
-            println!("{name:<20} {size:>8} {:>8} {:>8} {:>5}  {}", "-", "-", "-", vdev.health);
+        rows.push(line.cells);
+        for vdev in line.vdevs.iter().filter(|_| args.verbose) {
+            rows.push(names.iter().map(|name| vdev_cell(vdev, name, args)).collect());
         }
     }
-    Ok(())
+    table::print(&columns, &rows, args.script)
 }
 
-fn line(name: &str) -> Result<Line> {
+fn vdev_cell(vdev: &VdevLine, name: &str, args: &List) -> String {
+    match name {
+        "name" if args.script => vdev.name.clone(),
+        "name" => format!("{:indent$}{}", "", vdev.name, indent = 2 * vdev.depth),
+        "size" if vdev.size > 0 && args.exact => vdev.size.to_string(),
+        "size" if vdev.size > 0 => bytes(vdev.size),
+        "health" => vdev.health.clone(),
+        _ => "-".into(),
+    }
+}
+
+fn line(name: &str, columns: &[&str], args: &List) -> Result<Line> {
     let image = Image::open(name, Access::Read)?;
     let spa = image.spa();
     let space = spa.space()?;
     let tree = spa.vdev_tree();
+    let facts = facts::all(&image, args.exact)?;
     let mut vdevs = Vec::new();
-    tree.children.iter().for_each(|top| collect(top, 1, &mut vdevs));
+    tree.children.iter().for_each(|top| collect(top, 1, args, &mut vdevs));
     if !tree.spares.is_empty() {
-        vdevs.push(VdevLine { name: "spare".into(), depth: 0, size: 0, health: String::new() });
-        tree.spares.iter().for_each(|spare| collect(spare, 1, &mut vdevs));
+        vdevs.push(VdevLine { name: "spare".into(), depth: 0, size: 0, health: "-".into() });
+        tree.spares.iter().for_each(|spare| collect(spare, 1, args, &mut vdevs));
     }
+    let cell = |name: &&str| facts::find(&facts, name).map(|fact| fact.value.clone());
     let line = Line {
         name: spa.properties()?.name,
         size: space.size,
@@ -73,17 +95,21 @@ fn line(name: &str) -> Result<Line> {
         capacity_percent: space.allocated * 100 / space.size.max(1),
         health: tree.state.to_string(),
         vdevs,
+        cells: columns.iter().map(cell).collect::<Result<_>>()?,
     };
     image.close()?;
     Ok(line)
 }
 
-fn collect(vdev: &VdevInfo, depth: usize, lines: &mut Vec<VdevLine>) {
+fn collect(vdev: &VdevInfo, depth: usize, args: &List, lines: &mut Vec<VdevLine>) {
+    if vdev.kind == "hole" {
+        return;
+    }
     let health = match (vdev.is_in_use, vdev.is_spare && depth == 1) {
         (true, _) => "INUSE".into(),
         (false, true) if vdev.state == VdevState::Online => "AVAIL".into(),
         _ => vdev.state.to_string(),
     };
-    lines.push(VdevLine { name: vdev.name(), depth, size: vdev.asize, health });
-    vdev.children.iter().for_each(|child| collect(child, depth + 1, lines));
+    lines.push(VdevLine { name: shown(vdev, args.naming), depth, size: vdev.asize, health });
+    vdev.children.iter().for_each(|child| collect(child, depth + 1, args, lines));
 }

@@ -1,71 +1,57 @@
 //! `zeo pool get` and `set`: properties of the pool itself.
+use super::create::{number, number_names};
+use super::facts::{self, Fact};
+use crate::cli::pool::Get;
+use crate::command::dataset::table::{self, Column};
 use crate::report::{Mode, print_json};
 use anyhow::{Result, bail};
 use mkfs::image::{Access, Image};
-use serde::Serialize;
-use zfs::spa::PoolNumber;
-
-/// A property's line.
-#[derive(Debug, Serialize)]
-struct Line {
-    property: &'static str,
-    value: String,
-    source: &'static str,
-}
+use serde_json::json;
 
 /// Sets `name=value`.
 pub fn set(setting: &str, name: &str) -> Result<()> {
     let Some((property, value)) = setting.split_once('=') else {
         bail!("write NAME=VALUE, as in failmode=wait");
     };
-    let Some(property) = PoolNumber::ALL.into_iter().find(|p| p.name() == property) else {
-        let known: Vec<_> = PoolNumber::ALL.iter().map(|p| p.name()).collect();
-        bail!("there is no property '{property}' to be set; there are: {}", known.join(", "));
+    let Some((property, number)) = number(property, value)? else {
+        bail!("there is no property '{property}' to be set; there are: {}", number_names());
     };
-    let Some(number) = property.values().iter().position(|v| *v == value) else {
-        bail!("'{}' is one of: {}", property.name(), property.values().join(", "));
-    };
-    if property == PoolNumber::MultiHost && number != 0 && mkfs::host_id::get() == 0 {
-        bail!("{}", mkfs::host_id::ADVICE);
-    }
     let image = Image::open(name, Access::Write)?;
-    let done = image.spa().set_pool_number(property, number as u64);
+    let done = image.spa().set_pool_number(property, number);
     let closed = image.close();
     done?;
     closed
 }
 
-/// Prints all.
-pub fn get(name: &str, mode: Mode) -> Result<()> {
-    let image = Image::open(name, Access::Read)?;
-    let facts = image.spa().properties()?;
-    let space = image.spa().space()?;
-    let mut lines = Vec::new();
-    let mut add = |property, value: String, source| lines.push(Line { property, value, source });
-    add("name", facts.name, "-");
-    add("guid", facts.guid.to_string(), "-");
-    add("version", facts.version.to_string(), "-");
-    add("size", space.size.to_string(), "-");
-    add("allocated", space.allocated.to_string(), "-");
-    add("free", space.free.to_string(), "-");
-    add("freeing", space.freeing.to_string(), "-");
-    let clones = image.spa().storage().brt().figures();
-    add("bcloneused", clones.used.to_string(), "-");
-    add("bclonesaved", clones.saved.to_string(), "-");
-    add("bcloneratio", format!("{}.{:02}x", clones.ratio() / 100, clones.ratio() % 100), "-");
-    add("bootfs", facts.bootfs.unwrap_or_else(|| "-".into()), "local");
-    add("comment", facts.comment.unwrap_or_else(|| "-".into()), "local");
-    for property in PoolNumber::ALL {
-        let stored = image.spa().pool_number(property);
-        let index = stored.and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
-        let value = property.values().get(index).copied().unwrap_or("?").to_owned();
-        add(property.name(), value, if stored.is_some() { "local" } else { "default" });
-    }
+/// Prints properties.
+pub fn get(args: &Get, mode: Mode) -> Result<()> {
+    let image = Image::open(&args.image, Access::Read)?;
+    let pool = image.spa().properties()?.name;
+    let all = facts::all(&image, args.exact || mode == Mode::Json);
     image.close()?;
+    let all = all?;
+    let wanted: Vec<&Fact> = match args.properties.as_str() {
+        "all" => all.iter().collect(),
+        list => list.split(',').map(|name| facts::find(&all, name)).collect::<Result<_>>()?,
+    };
     if mode == Mode::Json {
-        return print_json(&lines);
+        let object = |f: &&Fact| json!({ "property": f.property, "value": f.value, "source": f.source });
+        return print_json(&wanted.iter().map(object).collect::<Vec<_>>());
     }
-    println!("{:<12} {:<24} SOURCE", "PROPERTY", "VALUE");
-    lines.iter().for_each(|l| println!("{:<12} {:<24} {}", l.property, l.value, l.source));
-    Ok(())
+    let fields: Vec<&str> =
+        args.fields.as_deref().unwrap_or("name,property,value,source").split(',').collect();
+    let cell = |fact: &Fact, field: &str| {
+        Ok(match field {
+            "name" => pool.clone(),
+            "property" => fact.property.clone(),
+            "value" => fact.value.clone(),
+            "source" => fact.source.to_owned(),
+            _ => bail!("there is no field '{field}': name, property, value, source"),
+        })
+    };
+    let rows = wanted.iter().map(|fact| fields.iter().map(|field| cell(fact, field)).collect());
+    let rows = rows.collect::<Result<Vec<Vec<String>>>>()?;
+    let columns: Vec<Column> =
+        fields.iter().map(|name| Column { name: name.to_uppercase(), is_right: false }).collect();
+    table::print(&columns, &rows, args.script)
 }

@@ -3,6 +3,7 @@ use super::status::scan_line;
 use super::text::now;
 use crate::cli::pool::Scrub;
 use crate::report::{Mode, WalkProgress, print_json};
+use crate::say;
 use anyhow::{Context, Result, bail};
 use mkfs::image::{Access, Image};
 use std::sync::Arc;
@@ -56,7 +57,7 @@ fn act(spa: &Arc<Spa>, args: &Scrub, mode: Mode) -> Result<u8> {
     drop(bar);
     let scan = spa.scan_status();
     match mode {
-        Mode::Text => println!("{}", scan_line(&scan, now())),
+        Mode::Text => say!("{}", scan_line(&scan, now())),
         Mode::Json => print_json(&serde_json::json!({
             "examined": scan.examined,
             "repaired": scan.processed,
@@ -74,7 +75,7 @@ fn errors(spa: &Arc<Spa>, mode: Mode) -> Result<u8> {
     };
     match mode {
         Mode::Text => {
-            println!("{} damaged blocks looked at, {} are lost still", done.nr_examined, done.nr_lost);
+            say!("{} damaged blocks looked at, {} are lost still", done.nr_examined, done.nr_lost);
         }
         Mode::Json => print_json(&serde_json::json!({
             "examined": done.nr_examined,

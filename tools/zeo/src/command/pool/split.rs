@@ -2,6 +2,7 @@
 use super::vdev::resolve;
 use crate::cli::pool::Split;
 use crate::report::{Mode, print_json};
+use crate::say;
 use anyhow::{Context, Result, anyhow};
 use mkfs::image::{Access, Image};
 use serde::Serialize;
@@ -34,8 +35,8 @@ fn split(image: &Image, args: &Split, mode: Mode) -> Result<()> {
     if mode == Mode::Json {
         print_json(&plan)?;
     } else if args.dry_run {
-        println!("would create '{}' with the following layout:\n\n        {}", args.new, args.new);
-        plan.iter().for_each(|side| println!("          {}", side.device));
+        say!("would create '{}' with the following layout:\n\n        {}", args.new, args.new);
+        plan.iter().for_each(|side| say!("          {}", side.device));
     }
     Ok(())
 }

@@ -1,13 +1,16 @@
 //! `zeo pool status`.
-use super::text::{bytes, date, now, span};
+use super::advice;
+use super::text::{bytes, date, now, shown, span};
+use crate::cli::pool::Status as Args;
 use crate::report::{Mode, print_json};
+use crate::say;
 use anyhow::Result;
 use mkfs::damage;
 use mkfs::image::{Access, Image};
 use serde::Serialize;
 use zfs::scan::{ScanFunc, ScanState, ScanStatus};
-use zfs::spa::VdevInfo;
-use zfs::vdev::AllocClass;
+use zfs::spa::{Upkeep, UpkeepState, VdevInfo};
+use zfs::vdev::{AllocClass, VdevState};
 
 /// A pool.
 #[derive(Debug, Serialize)]
@@ -16,10 +19,21 @@ struct Status {
     guid: u64,
     txg: u64,
     state: String,
+    status: Option<&'static str>,
+    action: Option<&'static str>,
     scan: Option<Scan>,
+    checkpoint: Option<Checkpoint>,
     vdevs: Vec<Vdev>,
     nr_errors: usize,
     errors: Vec<String>,
+}
+
+/// The state that is kept.
+#[derive(Debug, Serialize)]
+struct Checkpoint {
+    time: u64,
+    bytes: u64,
+    is_discarding: bool,
 }
 
 /// The last scan.
@@ -46,42 +60,66 @@ struct Vdev {
     read_errors: u64,
     write_errors: u64,
     checksum_errors: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
 }
 
 /// Prints what is known of each pool.
-pub fn run(images: &[String], verbose: bool, mode: Mode) -> Result<()> {
+pub fn run(args: &Args, mode: Mode) -> Result<()> {
     let mut all = Vec::new();
-    for (index, name) in images.iter().enumerate() {
+    for name in &args.images {
         let image = Image::open(name, Access::Read)?;
         let scan = image.spa().scan_status();
-        let status = status(&image, verbose)?;
-        if mode == Mode::Text {
-            if index > 0 {
-                println!();
+        let status = status(&image, &scan, args)?;
+        image.close()?;
+        if args.unhealthy && status.status.is_none() {
+            if mode == Mode::Text && args.images.len() == 1 {
+                say!("pool '{}' is healthy", status.pool);
             }
-            print(&status, &scan, verbose);
+            continue;
+        }
+        if mode == Mode::Text {
+            if !all.is_empty() {
+                say!();
+            }
+            print(&status, &scan, args);
         }
         all.push(status);
-        image.close()?;
     }
-    if mode == Mode::Json { print_json(&all) } else { Ok(()) }
+    if mode == Mode::Json {
+        return print_json(&all);
+    }
+    if args.unhealthy && all.is_empty() && args.images.len() > 1 {
+        say!("all pools are healthy");
+    }
+    Ok(())
 }
 
-fn status(image: &Image, verbose: bool) -> Result<Status> {
+fn status(image: &Image, scan: &ScanStatus, args: &Args) -> Result<Status> {
     let spa = image.spa();
     let properties = spa.properties()?;
-    let scan = spa.scan_status();
     let tree = spa.vdev_tree();
     let nr_errors = spa.lost_blocks()?.len();
+    let advice = advice::of(image, &tree, scan, nr_errors, properties.is_suspended);
+    let checkpoint = spa.checkpoint_info()?;
     Ok(Status {
-        vdevs: vdevs(&tree),
+        vdevs: vdevs(image, &tree, scan, args)?,
         pool: properties.name,
         guid: properties.guid,
         txg: properties.txg,
         state: if properties.is_suspended { "SUSPENDED".into() } else { tree.state.to_string() },
-        scan: (scan.func != ScanFunc::None).then(|| describe(&scan)),
+        status: advice.map(|a| a.status),
+        action: advice.map(|a| a.action),
+        scan: (scan.func != ScanFunc::None).then(|| describe(scan)),
+        checkpoint: checkpoint.map(|c| Checkpoint {
+            time: c.time,
+            bytes: c.bytes,
+            is_discarding: c.is_discarding,
+        }),
         nr_errors,
-        errors: if verbose && nr_errors > 0 { damage::files(image)? } else { Vec::new() },
+        errors: if args.verbose && nr_errors > 0 { damage::files(image)? } else { Vec::new() },
     })
 }
 
@@ -114,87 +152,125 @@ fn name(func: ScanFunc) -> &'static str {
 }
 
 /// The tree as lines: data first, then each other class and the spares below a heading of its own.
-fn vdevs(root: &VdevInfo) -> Vec<Vdev> {
-    let mut lines = vec![line(root, 0)];
+fn vdevs(image: &Image, root: &VdevInfo, scan: &ScanStatus, args: &Args) -> Result<Vec<Vdev>> {
+    let mut lines = vec![line(image, root, 0, scan, args)?];
+    let add = |top: &VdevInfo, lines: &mut Vec<Vdev>| add(image, top, 1, scan, args, lines);
     let of =
         |class: AllocClass| root.children.iter().filter(move |top| top.class == class && top.kind != "hole");
-    of(AllocClass::Normal).for_each(|top| add(top, 1, &mut lines));
+    of(AllocClass::Normal).try_for_each(|top| add(top, &mut lines))?;
     let classes = [(AllocClass::Special, "special"), (AllocClass::Dedup, "dedup"), (AllocClass::Log, "logs")];
     for (class, heading) in classes {
         if of(class).next().is_some() {
             lines.push(Vdev { name: heading.into(), ..Vdev::default() });
-            of(class).for_each(|top| add(top, 1, &mut lines));
+            of(class).try_for_each(|top| add(top, &mut lines))?;
         }
     }
     if !root.spares.is_empty() {
         lines.push(Vdev { name: "spares".into(), ..Vdev::default() });
         for spare in &root.spares {
-            let state = if spare.is_in_use { "INUSE" } else { "AVAIL" };
-            lines.push(Vdev { state: state.into(), ..line(spare, 1) });
+            let state = match spare.state {
+                _ if spare.is_in_use => "INUSE",
+                VdevState::Online => "AVAIL",
+                _ => "UNAVAIL",
+            };
+            lines.push(Vdev { state: state.into(), ..line(image, spare, 1, scan, args)? });
         }
     }
-    lines
+    Ok(lines)
 }
 
-fn add(vdev: &VdevInfo, depth: usize, lines: &mut Vec<Vdev>) {
-    lines.push(line(vdev, depth));
-    vdev.children.iter().for_each(|child| add(child, depth + 1, lines));
+fn add(
+    image: &Image,
+    vdev: &VdevInfo,
+    depth: usize,
+    scan: &ScanStatus,
+    args: &Args,
+    lines: &mut Vec<Vdev>,
+) -> Result<()> {
+    lines.push(line(image, vdev, depth, scan, args)?);
+    vdev.children.iter().try_for_each(|child| add(image, child, depth + 1, scan, args, lines))
 }
 
-fn line(vdev: &VdevInfo, depth: usize) -> Vdev {
-    Vdev {
-        name: name_of(vdev),
+fn line(image: &Image, vdev: &VdevInfo, depth: usize, scan: &ScanStatus, args: &Args) -> Result<Vdev> {
+    let is_leaf = vdev.children.is_empty() && depth > 0;
+    let mut notes: Vec<String> = advice::note(vdev, scan).map(String::from).into_iter().collect();
+    let upkeeps =
+        [(args.trims, Upkeep::Trim, "trimmed"), (args.initialized, Upkeep::Initialize, "initialized")];
+    for (_, what, did) in upkeeps.into_iter().filter(|(is_wanted, ..)| *is_wanted && is_leaf) {
+        notes.push(upkeep(image, vdev, what, did)?);
+    }
+    Ok(Vdev {
+        name: shown(vdev, args.naming),
         guid: vdev.guid,
         depth,
         state: vdev.state.to_string(),
         read_errors: vdev.errors.read,
         write_errors: vdev.errors.write,
         checksum_errors: vdev.errors.checksum,
-    }
+        path: vdev.path.clone().filter(|_| is_leaf),
+        note: (!notes.is_empty()).then(|| notes.join("  ")),
+    })
 }
 
-/// A device's file name, `mirror-0`, `raidz1-0`.
-pub fn name_of(vdev: &VdevInfo) -> String {
-    match &vdev.path {
-        Some(path) => path.rsplit('/').next().unwrap_or_default().to_owned(),
-        None if vdev.kind == "raidz" => format!("raidz{}-{}", vdev.nparity, vdev.id),
-        None => format!("{}-{}", vdev.kind, vdev.id),
-    }
+/// How far a device is trimmed or initialized.
+fn upkeep(image: &Image, leaf: &VdevInfo, what: Upkeep, did: &str) -> Result<String> {
+    let (state, time) = image.spa().upkeep_state(what, leaf.guid)?;
+    Ok(match state {
+        UpkeepState::None => format!("(not {did})"),
+        UpkeepState::Active => format!("(being {did}, started at {})", date(time)),
+        UpkeepState::Canceled => format!("(not {did}, given up at {})", date(time)),
+        UpkeepState::Suspended => format!("(partly {did}, put off at {})", date(time)),
+        UpkeepState::Complete => format!("({did}, completed at {})", date(time)),
+    })
 }
 
-fn print(status: &Status, scan: &ScanStatus, verbose: bool) {
-    println!("  pool: {}", status.pool);
-    println!(" state: {}", status.state);
-    if status.nr_errors > 0 {
-        println!("status: One or more devices has experienced an error resulting in data");
-        println!("\tcorruption.  Applications may be affected.");
-        println!("action: Restore the file in question if possible.  Otherwise restore the");
-        println!("\tentire pool from backup.");
+fn print(status: &Status, scan: &ScanStatus, args: &Args) {
+    let amount = |n: u64| if args.exact { n.to_string() } else { bytes(n) };
+    say!("  pool: {}", status.pool);
+    say!(" state: {}", status.state);
+    if let (Some(what), Some(action)) = (status.status, status.action) {
+        say!("status: {what}");
+        say!("action: {action}");
     }
-    println!("  scan: {}", scan_line(scan, now()));
-    println!("config:\n");
-    let width = status.vdevs.iter().map(|v| v.name.len() + 2 * v.depth).max().unwrap_or(0).max(10);
-    println!("\t{:<width$}  {:<8} {:>5} {:>5} {:>5}", "NAME", "STATE", "READ", "WRITE", "CKSUM");
+    say!("  scan: {}", scan_line(scan, now()));
+    match &status.checkpoint {
+        Some(c) if c.is_discarding => say!("checkpoint: being discarded, {} left", amount(c.bytes)),
+        Some(c) => say!("checkpoint: created {}, consumes {}", date(c.time), amount(c.bytes)),
+        None => {}
+    }
+    say!("config:\n");
+    let width = status.vdevs.iter().map(|v| v.name.chars().count() + 2 * v.depth).max().unwrap_or(0).max(10);
+    say!("\t{:<width$}  {:<8} {:>5} {:>5} {:>5}", "NAME", "STATE", "READ", "WRITE", "CKSUM");
     for vdev in &status.vdevs {
         if vdev.state.is_empty() {
-            println!("\t{}", vdev.name);
+            say!("\t{}", vdev.name);
             continue;
         }
         let name = format!("{:indent$}{}", "", vdev.name, indent = 2 * vdev.depth);
-        println!(
-            "\t{name:<width$}  {:<8} {:>5} {:>5} {:>5}",
-            vdev.state, vdev.read_errors, vdev.write_errors, vdev.checksum_errors
+        let note = vdev.note.as_ref().map(|note| format!("  {note}")).unwrap_or_default();
+        let count = |n: u64| if args.exact { n.to_string() } else { errors(n) };
+        say!(
+            "\t{name:<width$}  {:<8} {:>5} {:>5} {:>5}{note}",
+            vdev.state,
+            count(vdev.read_errors),
+            count(vdev.write_errors),
+            count(vdev.checksum_errors)
         );
     }
-    println!();
+    say!();
     match status.nr_errors {
-        0 => println!("errors: No known data errors"),
-        n if !verbose => println!("errors: {n} data errors, use '-v' for a list"),
+        0 => say!("errors: No known data errors"),
+        n if !args.verbose => say!("errors: {n} data errors, use '-v' for a list"),
         _ => {
-            println!("errors: Permanent errors have been detected in the following files:\n");
-            status.errors.iter().for_each(|file| println!("        {file}"));
+            say!("errors: Permanent errors have been detected in the following files:\n");
+            status.errors.iter().for_each(|file| say!("        {file}"));
         }
     }
+}
+
+/// A number of errors in at most five characters.
+fn errors(n: u64) -> String {
+    if n < 1000 { n.to_string() } else { bytes(n).trim_end_matches('B').to_owned() }
 }
 
 /// What zpool(8) says of a scan; further lines begin with a tab.

@@ -1,5 +1,7 @@
 //! Amounts, times and dates as zpool(8) prints them.
+use crate::cli::pool::Naming;
 use std::time::{SystemTime, UNIX_EPOCH};
+use zfs::spa::VdevInfo;
 
 /// Bytes with three significant digits: `0B`, `512B`, `1.50M`, `128K`.
 pub fn bytes(n: u64) -> String {
@@ -13,6 +15,16 @@ pub fn bytes(n: u64) -> String {
     let value = n as f64 / base as f64;
     let fits = (0..=2).rev().map(|digits| format!("{value:.digits$}{unit}")).find(|text| text.len() <= 5);
     fits.unwrap_or_else(|| format!("{value:.0}{unit}"))
+}
+
+/// What a vdev is called: a device's file name, `mirror-0`, `raidz1-0`; paths and guids where they are asked for.
+pub fn shown(vdev: &VdevInfo, naming: Naming) -> String {
+    let is_device = vdev.children.is_empty() && vdev.kind != "root";
+    match vdev.name() {
+        _ if naming.guids && vdev.kind != "root" => vdev.guid.to_string(),
+        name if is_device && !naming.full_paths => name.rsplit('/').next().unwrap_or_default().to_owned(),
+        name => name,
+    }
 }
 
 /// A span of seconds.

@@ -2,6 +2,7 @@
 use super::text::bytes;
 use crate::cli::pool::FreeSpace;
 use crate::report::{Mode, WalkProgress, print_json};
+use crate::say;
 use anyhow::{Result, bail};
 use mkfs::image::{Access, Image};
 use zfs::spa::Upkeep;
@@ -31,7 +32,7 @@ fn act(what: Upkeep, args: &FreeSpace, image: &Image, mode: Mode) -> Result<()> 
         bail!("none of the pool's devices can discard");
     }
     match mode {
-        Mode::Text => println!("{did} {}", bytes(report.bytes)),
+        Mode::Text => say!("{did} {}", bytes(report.bytes)),
         Mode::Json => print_json(&serde_json::json!({
             "bytes": report.bytes,
             "devices_that_cannot": report.nr_unsupported,

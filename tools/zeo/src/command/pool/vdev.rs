@@ -1,14 +1,17 @@
 //! `zeo pool add|attach|detach|replace|offline|online|remove`.
-use super::create::{open_groups, open_new, split};
+use super::create::{layout, split};
+use super::device::{Made, SMALLEST, Terms, open_groups, open_new};
 use crate::cli::pool::{Add, Bring};
 use crate::failure::{self, Failure};
 use crate::report::{Mode, WalkProgress};
+use crate::say;
 use anyhow::{Context, Result, anyhow, bail};
 use blockdev::BlockDevice;
 use blockdev_host::OpenOptions;
 use mkfs::image::{Access, Image};
 use mkfs::size::Size;
 use mkfs::vdevs;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +20,9 @@ use zfs::vdev::AllocClass;
 
 /// How often the bar moves.
 const REDRAW: Duration = Duration::from_millis(200);
+
+/// Resilvers that are waited for one after the other.
+const RESILVERS_MAX: usize = 4;
 
 /// Adds vdevs.
 pub fn add(args: &Add) -> Result<()> {
@@ -35,22 +41,41 @@ pub fn add(args: &Add) -> Result<()> {
                 (name, _) => bail!("there is no property '{name}' of new vdevs"),
             }
         }
-        let tops = open_groups(&groups, args.size, args.force)?;
-        spa.add(&tops, ashift).context("add the vdevs")
+        if args.dry_run {
+            say!("would add the following to '{}':\n", spa.properties()?.name);
+            layout(&groups);
+            return Ok(());
+        }
+        let mut made = Made::default();
+        let tops = open_groups(&groups, Terms { size: args.size, force: args.force }, &mut made)?;
+        match spa.add(&tops, ashift) {
+            Err(zfs::Error::UnsupportedFeature) => {
+                bail!(
+                    "special and dedup vdevs need the feature allocation_classes, which the pool was made without"
+                )
+            }
+            other => other.context("add the vdevs")?,
+        }
+        made.keep();
+        Ok(())
     })
 }
 
 /// Makes a mirror.
 pub fn attach(args: &Bring, mode: Mode) -> Result<()> {
+    if args.new.is_none() {
+        let hint = "zeo pool attach IMAGE DEVICE NEW";
+        return Err(Failure::new(2, "the new device is missing", hint).into());
+    }
     bring(args, mode, |spa, old, new| {
-        spa.attach(old, new, blocks(args)).map_err(|e| explained(e, "attach", &args.device, &args.new))
+        spa.attach(old, new, blocks(args)).map_err(|e| explained(e, "attach", args))
     })
 }
 
 /// Replaces a device.
 pub fn replace(args: &Bring, mode: Mode) -> Result<()> {
     bring(args, mode, |spa, old, new| {
-        spa.replace(old, new, blocks(args)).map_err(|e| explained(e, "replace", &args.device, &args.new))
+        spa.replace(old, new, blocks(args)).map_err(|e| explained(e, "replace", args))
     })
 }
 
@@ -108,9 +133,14 @@ pub fn remove(image: &str, devices: &[String], without_logs: bool) -> Result<()>
 fn bring(args: &Bring, mode: Mode, act: impl FnOnce(&Arc<Spa>, u64, &VdevSpec) -> Result<()>) -> Result<()> {
     with_pool(&args.image, |spa| {
         let old = resolve(spa, &args.device)?;
-        let size = args.size.or_else(|| spa.size_needed(old).map(|s| Size(s.next_multiple_of(1 << 20))));
-        let new = open_new(Path::new(&args.new), size, args.force)?;
+        let size = args
+            .size
+            .or_else(|| spa.size_needed(old).map(|s| Size(s.next_multiple_of(1 << 20).max(SMALLEST))));
+        let mut made = Made::default();
+        let path = args.new.as_ref().unwrap_or(&args.device);
+        let new = open_new(Path::new(path), Terms { size, force: args.force }, &mut made)?;
         act(spa, old, &new)?;
+        made.keep();
         if !args.later {
             wait(spa, mode);
         }
@@ -122,12 +152,18 @@ fn blocks(args: &Bring) -> Blocks {
     if args.force { Blocks::MayBeLarger } else { Blocks::Fit }
 }
 
-fn explained(error: zfs::Error, verb: &str, device: &str, new: &str) -> anyhow::Error {
+fn explained(error: zfs::Error, verb: &str, args: &Bring) -> anyhow::Error {
+    let device = &args.device;
+    let new = args.new.as_ref().unwrap_or(device);
     match error {
         zfs::Error::NoSpace => anyhow!("{new} is smaller than {device}"),
         zfs::Error::Busy => anyhow!("{new} is in use in this pool"),
         zfs::Error::Unsupported => {
-            anyhow!("{device} cannot be {verb}ed: only disks and sides of mirrors take another side")
+            let what =
+                if verb == "attach" { "nothing can be attached to" } else { "nothing can take the place of" };
+            anyhow!(
+                "{what} {device}: it is being replaced, or part of a raidz, which takes no further device"
+            )
         }
         zfs::Error::Invalid => {
             anyhow!(
@@ -149,13 +185,23 @@ fn with_image(image: Image, job: impl FnOnce(&Arc<Spa>) -> Result<()>) -> Result
     done.and(closed)
 }
 
-/// Waits until devices that missed something are up to date.
-fn wait(spa: &Arc<Spa>, mode: Mode) {
+/// Waits until devices that missed something are up to date. A resilver that ends when another device has just come is
+/// followed by another one; a device that goes on missing writes is not waited for.
+pub(super) fn wait(spa: &Arc<Spa>, mode: Mode) {
     let bar = WalkProgress::new(mode, "resilver");
-    spa.scan_wait(REDRAW, &mut |scan| bar.set(scan.examined, scan.to_examine));
+    for nr in 1..=RESILVERS_MAX {
+        spa.scan_wait(REDRAW, &mut |scan| bar.set(scan.examined, scan.to_examine));
+        if nr == RESILVERS_MAX || spa.resilver().is_err() {
+            return;
+        }
+    }
 }
 
-/// The vdev of that name; a file that is part of the image may have moved since the pool last saw it.
+/// The vdev of that name: a guid, a path, the last part of a path that only one device has, `mirror-0`. A file that is
+/// part of the image may have moved since the pool last saw it: its label tells.
+///
+/// # Errors
+/// There is none, or several.
 pub(super) fn resolve(spa: &Spa, name: &str) -> Result<u64> {
     let by_label = || {
         let disk = OpenOptions::new().read_only(true).unlocked().open(Path::new(name)).ok()?;
@@ -163,10 +209,27 @@ pub(super) fn resolve(spa: &Spa, name: &str) -> Result<u64> {
         let label = Spa::probe(&device).ok()?;
         spa.find_vdev(&label.guid.to_string())
     };
-    spa.find_vdev(name).or_else(by_label).ok_or_else(|| {
-        let hint = "'zeo pool list -v IMAGE' names them";
-        Failure::new(failure::NO_INPUT, format!("the pool has no device {name}"), hint).into()
-    })
+    let by_path = || {
+        let full = Path::new(name).canonicalize().ok()?;
+        spa.find_vdev(full.to_str()?)
+    };
+    let tree = spa.vdev_tree();
+    let tops = tree.children.iter().chain(&tree.spares);
+    let devices: Vec<&VdevInfo> = tops.flat_map(super::advice::leaves).collect();
+    let is_named = |v: &&&VdevInfo| v.path.as_deref().is_some_and(|p| p.rsplit('/').next() == Some(name));
+    let namesakes: BTreeSet<u64> = devices.iter().filter(is_named).map(|v| v.guid).collect();
+    let by_name = || spa.find_vdev(name).filter(|_| namesakes.len() < 2);
+    if let Some(guid) = by_path().or_else(by_name).or_else(by_label) {
+        return Ok(guid);
+    }
+    let (what, hint) = match namesakes.len() {
+        0 | 1 => (format!("the pool has no device {name}"), "'zeo pool list -v IMAGE' names them"),
+        _ => (
+            format!("several devices of the pool are called {name}"),
+            "name one by its path or guid: 'zeo pool status -P IMAGE', 'zeo pool status -g IMAGE'",
+        ),
+    };
+    Err(Failure::new(failure::NO_INPUT, what, hint).into())
 }
 
 /// Kind and width of the pool's data vdevs.

@@ -3,6 +3,7 @@ use super::{BUFFER, Source};
 use crate::cli::stream::StreamCommand;
 use crate::failure::{self, Failure};
 use crate::report::{Mode, print_json};
+use crate::say;
 use anyhow::{Context, Result, bail};
 use ondisk::stream::{Begin, HeaderKind, RECORD_SIZE, Record};
 use std::collections::BTreeMap;
@@ -53,7 +54,7 @@ fn info(path: &Path, verbose: bool, mode: Mode) -> Result<()> {
         sum.records += 1;
         sum.bytes += (RECORD_SIZE + payload.len()) as u64;
         if verbose && mode == Mode::Text {
-            println!("{at:>12} {record:?}");
+            say!("{at:>12} {record:?}");
         }
         last_end_is_open = !matches!(record, Record::End(_));
         match record {
@@ -90,18 +91,15 @@ fn tell(begins: &[Begin], sums: &BTreeMap<&str, Sum>, bytes: u64, mode: Mode) ->
             (_, 0) => "full stream of",
             _ => "incremental stream of",
         };
-        println!("{kind} {}", begin.to_name.as_str());
+        say!("{kind} {}", begin.to_name.as_str());
         if begin.header == HeaderKind::Substream {
-            println!(
-                "    guid {:x}, from {:x}, features {:?}",
-                begin.to_guid, begin.from_guid, begin.features
-            );
+            say!("    guid {:x}, from {:x}, features {:?}", begin.to_guid, begin.from_guid, begin.features);
         }
     }
     for (name, sum) in sums {
-        println!("{name:>16} {:>9} records {:>14} bytes", sum.records, sum.bytes);
+        say!("{name:>16} {:>9} records {:>14} bytes", sum.records, sum.bytes);
     }
-    println!("{:>16} {bytes} bytes, all checksums right", "total");
+    say!("{:>16} {bytes} bytes, all checksums right", "total");
     Ok(())
 }
 
@@ -116,14 +114,16 @@ fn show_token(text: &str, mode: Mode) -> Result<()> {
             "compressok": token.blocks.compressed, "rawok": token.is_raw,
         }));
     }
-    println!("resume token contents:");
-    println!(
+    say!("resume token contents:");
+    say!(
         "\tobject = {:#x}\n\toffset = {:#x}\n\tbytes = {:#x}",
-        token.point.object, token.point.offset, token.bytes
+        token.point.object,
+        token.point.offset,
+        token.bytes
     );
-    println!("\ttoguid = {:#x}\n\ttoname = {}", token.to_guid, token.to_name);
+    say!("\ttoguid = {:#x}\n\ttoname = {}", token.to_guid, token.to_name);
     if let Some(guid) = token.from_guid {
-        println!("\tfromguid = {guid:#x}");
+        say!("\tfromguid = {guid:#x}");
     }
     let flags = [
         (token.blocks.large, "largeblockok"),
@@ -131,6 +131,6 @@ fn show_token(text: &str, mode: Mode) -> Result<()> {
         (token.blocks.compressed, "compressok"),
         (token.is_raw, "rawok"),
     ];
-    flags.iter().filter(|(is_set, _)| *is_set).for_each(|(_, name)| println!("\t{name} = 1"));
+    flags.iter().filter(|(is_set, _)| *is_set).for_each(|(_, name)| say!("\t{name} = 1"));
     Ok(())
 }

@@ -3,6 +3,7 @@ use super::{BUFFER, Source};
 use crate::cli::stream::Receive;
 use crate::failure::{self, Failure};
 use crate::report::{Mode, WalkProgress, print_json};
+use crate::say;
 use anyhow::{Context, Result, anyhow, bail};
 use mkfs::image::{Access, Image};
 use mkfs::size::Size;
@@ -136,12 +137,12 @@ fn tell(received: &[Received], start: Instant, args: &Receive, mode: Mode) -> Re
             (_, true) => "would receive",
             _ => "received",
         };
-        println!("{verb} {kind} stream of {} into {}", one.from, one.name);
+        say!("{verb} {kind} stream of {} into {}", one.from, one.name);
     }
     let bytes: u64 = received.iter().map(|r| r.bytes).sum();
     let seconds = start.elapsed().as_secs_f64();
     let rate = bytes as f64 / seconds.max(0.001);
-    println!("received {} stream in {seconds:.2} seconds ({}/sec)", Size(bytes), Size(rate as u64));
+    say!("received {} stream in {seconds:.2} seconds ({}/sec)", Size(bytes), Size(rate as u64));
     Ok(())
 }
 
@@ -176,6 +177,20 @@ fn explain(image: &Image, error: Error, target: &str, options: &ReceiveOptions) 
         Error::NotFound => (
             format!("there is no parent of {dataset}, or nothing to resume"),
             String::from("create the parent first"),
+        ),
+        Error::Quota => (
+            format!("a quota or limit of {target} is less than what the stream holds"),
+            String::from(
+                "`zeo get IMAGE quota,refquota,filesystem_limit` shows them; set it higher, or to none",
+            ),
+        ),
+        Error::NoSpace => (
+            format!("there is no room for the stream in {target}"),
+            String::from("`zeo list -o space IMAGE` shows who uses how much; reservations count too"),
+        ),
+        Error::NotEmpty => (
+            format!("{target} has datasets below it"),
+            String::from("destroy or rename them first: `zeo list -r IMAGE` shows them"),
         ),
         other => return anyhow::Error::new(other).context(format!("receive into {target}")),
     };

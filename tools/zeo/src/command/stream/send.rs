@@ -163,7 +163,7 @@ fn tell(parts: &[SendPart], args: &Send, mode: Mode) -> Result<()> {
     };
     // With the stream on standard output, words go elsewhere.
     if args.dryrun {
-        print!("{text}");
+        crate::output::text(&text);
     } else {
         eprint!("{text}");
     }
