@@ -1,6 +1,6 @@
 //! What OpenZFS said of its datasets, and changing them: figures, accounts, a destruction that it left half done.
 use blockdev::BlockDevice;
-use blockdev_host::FileDisk;
+use blockdev_host::{FileDisk, OpenOptions};
 use golden_tests::Pool;
 use rt_std as _;
 use std::path::Path;
@@ -51,6 +51,36 @@ fn figures_are_those_that_openzfs_printed() {
             other => panic!("{other}"),
         };
         assert_eq!(value.to_string(), line[2], "{} {}", line[0], line[1]);
+    }
+    spa.export().unwrap();
+}
+
+/// `zfs get -p` of the pool imported read-only: what nobody writes to is the same to the byte, the pool's own included.
+#[test]
+fn figures_of_a_pool_that_is_only_read_are_those_that_openzfs_printed() {
+    let pool = Pool::unpack("snap").unwrap();
+    let open = |i| Arc::new(OpenOptions::new().read_only(true).open(i).unwrap()) as Arc<dyn BlockDevice>;
+    let devices: Vec<_> = pool.images.iter().map(|i| open(i)).collect();
+    let options = ImportOptions { force: true, read_only: true, ..ImportOptions::default() };
+    let spa = Spa::import(&devices, &options).unwrap();
+    let list = lines("snap", "read-only.tsv");
+    assert!(list.len() > 100);
+    for line in list {
+        let (name, property) = (line[0].as_str(), line[1].as_str());
+        let f = spa.figures(name).unwrap();
+        let times = |n: u64| Some(format!("{}.{:02}", n / 100, n % 100));
+        let value = match property {
+            "used" => Some(f.space.used.to_string()),
+            "available" if name.contains('@') => None,
+            "available" => Some(f.space.available.to_string()),
+            "compressratio" => times(f.compress_ratio),
+            "refcompressratio" => times(f.ref_compress_ratio),
+            since => {
+                let since = since.strip_prefix("written").unwrap();
+                spa.written_since(name, since).ok().map(|bytes| bytes.to_string())
+            }
+        };
+        assert_eq!(value.unwrap_or("-".into()), line[2], "{name} {property}");
     }
     spa.export().unwrap();
 }
