@@ -111,8 +111,7 @@ impl Spa {
             *slot.lock() = checked;
             if checked.is_ok() { change(spa, ctx, tx) } else { Ok(()) }
         })?;
-        let verdict = *verdict.lock();
-        verdict
+        *verdict.lock()
     }
 
     /// Makes the vdev `target` a mirror with `device`, or the mirror it is in wider. A resilver brings the device up to
