@@ -123,8 +123,14 @@ fn forget_dir(mos: &Mos, tx: &DmuTx, dir_id: ObjectId) -> Result<()> {
 ///
 /// # Errors
 /// `Invalid` when a dataset would get below itself or into another pool; `Exists`; `NameTooLong`; `Quota` when a limit on
-/// datasets is reached.
-pub(crate) fn check_rename(mos: &Mos, root: ObjectId, name: &str, to: &str) -> Result<(ObjectId, ObjectId)> {
+/// datasets is reached; `NoSpace` when a quota above its new place has no room for it.
+pub(crate) fn check_rename(
+    mos: &Mos,
+    root: ObjectId,
+    name: &str,
+    to: &str,
+    usable: u64,
+) -> Result<(ObjectId, ObjectId)> {
     names::check(to)?;
     let dir_id = names::find_dir(mos, root, name)?;
     let (parent, _) = names::split(to)?;
@@ -147,6 +153,10 @@ pub(crate) fn check_rename(mos: &Mos, root: ObjectId, name: &str, to: &str) -> R
     }
     let parent = names::find_dir(mos, root, parent)?;
     limits::check_move(mos, dir_id, parent)?;
+    let own = dir::read(mos, dir_id)?;
+    if own.used_bytes.max(own.reserved) > dir::available_for_move(mos, own.parent, parent, usable)? {
+        return Err(Error::NoSpace);
+    }
     Ok((dir_id, parent))
 }
 

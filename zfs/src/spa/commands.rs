@@ -495,11 +495,13 @@ impl Spa {
     /// Renames a dataset, with all below it, within the pool.
     ///
     /// # Errors
-    /// `NotFound`, `Exists`, `Invalid`, `NameTooLong`, `ReadOnly`, `Suspended`.
+    /// `NotFound`, `Exists`, `Invalid`, `NameTooLong`, `Quota` when a limit on datasets is reached, `NoSpace` when a quota above
+    /// the new place has no room for it, `ReadOnly`, `Suspended`.
     pub fn rename_dataset(&self, name: &str, to: &str) -> Result<()> {
         let _admin = self.admin.lock();
         self.check_writable()?;
-        let (dir_id, parent) = destroy::check_rename(&self.mos, self.root_dir(), name, to)?;
+        let (dir_id, parent) =
+            destroy::check_rename(&self.mos, self.root_dir(), name, to, self.usable_bytes())?;
         let leaf = names::split(to)?.1.to_string();
         let command = format!("zfs rename {name} {to}");
         self.run_task(When::AfterDatasets, move |spa, _, tx| {

@@ -84,3 +84,24 @@ fn no_more_is_reserved_than_there_is() {
     pool.assert_clean();
     pool.spa.export().unwrap();
 }
+
+#[test]
+fn a_dataset_does_not_move_to_where_a_quota_has_no_room_for_it() {
+    let mut pool = Pool::new(128 << 20);
+    for name in ["tank/a", "tank/a/b", "tank/q", "tank/q/r"] {
+        pool.create(name);
+    }
+    let ds = pool.open("tank/a/b");
+    pool.write_object(&ds, 1000);
+    pool.spa.sync().unwrap();
+    drop(ds);
+    set(&pool, "tank/q", &Property::Quota, 3 << 20).unwrap();
+    assert_eq!(pool.spa.rename_dataset("tank/a", "tank/q/r/a"), Err(Error::NoSpace));
+    set(&pool, "tank/q", &Property::Quota, 6 << 20).unwrap();
+    pool.spa.rename_dataset("tank/a", "tank/q/r/a").unwrap();
+    // What is above both places sees no difference.
+    set(&pool, "tank/q", &Property::Quota, pool.spa.figures("tank/q").unwrap().space.used).unwrap();
+    pool.spa.rename_dataset("tank/q/r/a/b", "tank/q/b").unwrap();
+    pool.assert_clean();
+    pool.spa.export().unwrap();
+}
