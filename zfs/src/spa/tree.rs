@@ -210,7 +210,8 @@ pub(super) fn is_of_sides(kind: &str) -> bool {
     matches!(kind, "mirror" | "replacing" | "spare")
 }
 
-/// `vdev` with the facts of a top-level vdev, in the order in which they are written.
+/// `vdev` with the facts of a top-level vdev, in the order in which they are written. A device has a ZAP of its own, after
+/// which that of the top-level vdev comes; a vdev of sides has none.
 fn with_top_keys(vdev: NvList, top: &NvList) -> NvList {
     let mut out = NvList::with_flags(vdev.flags());
     let mut is_done = false;
@@ -223,9 +224,15 @@ fn with_top_keys(vdev: NvList, top: &NvList) -> NvList {
                 }
             }
         }
+        let zap = top.get(VDEV_ZAPS[1]);
+        if pair.name == CHILDREN.as_bytes()
+            && let Some(zap) = zap
+        {
+            out.insert(VDEV_ZAPS[1], zap.clone());
+        }
         out.insert(&pair.name, pair.value.clone());
         if pair.name == VDEV_ZAPS[0].as_bytes()
-            && let Some(zap) = top.get(VDEV_ZAPS[1])
+            && let Some(zap) = zap
         {
             out.insert(VDEV_ZAPS[1], zap.clone());
         }
@@ -429,6 +436,19 @@ mod tests {
         assert_eq!(removed.unspared, Some(4));
         let place = place_of(&config, 4).unwrap();
         assert_eq!((place.parent.as_str(), place.index(), place.is_spare), ("raidz", 1, false));
+    }
+
+    #[test]
+    fn a_replacement_below_a_spare_keeps_the_facts_of_the_top_level_vdev() {
+        let mut config = pool([top_disk(1, 0)].into());
+        add_side(&mut config, 1, disk(2).add_u64("is_spare", 1), "spare", 50).unwrap();
+        add_side(&mut config, 1, disk(3), "replacing", 51).unwrap();
+        remove_side(&mut config, 2).unwrap();
+        let top = &children(root(&config).unwrap())[0];
+        let facts = (top.get_str("type"), top.get_u64("guid"), top.get_u64("metaslab_array"));
+        assert_eq!(facts, (Some("replacing"), Some(50), Some(33)));
+        assert_eq!(top.get_u64(VDEV_ZAPS[1]), Some(201));
+        assert_eq!(children(top).len(), 2);
     }
 
     #[test]
