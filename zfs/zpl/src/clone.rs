@@ -181,7 +181,8 @@ impl Znode {
         let parsed: core::result::Result<Vec<BlkPtr>, _> =
             pointers.chunks_exact(BLKPTR_SIZE).map(BlkPtr::from_bytes).collect();
         let pointers = parsed.map_err(|_| Error::Io)?;
-        if block_size < own_size {
+        let is_fixed = self.dnode.max_blkid() > 0;
+        if block_size < own_size || (is_fixed && block_size != own_size) {
             return self.replay_copy(range.start, len, block_size, &pointers);
         }
         let _all = self.ranges.write(0..u64::MAX);
@@ -190,9 +191,10 @@ impl Znode {
 }
 
 impl Znode {
-    /// As [`Self::replay_clone`], into a file whose blocks are larger: a write that was logged before with a block that had
-    /// grown since has made them so. OpenZFS refuses that, and ends its replay; what the clone showed is there all the same,
-    /// held by the log, and is copied.
+    /// As [`Self::replay_clone`], into a file whose blocks are of another size than when it was cloned: a write that was
+    /// logged before with a block that had grown since has made them larger, or `recordsize` was changed while the write was
+    /// being done, and the log does not say by which of the two. OpenZFS refuses that, and ends its replay; what the clone
+    /// showed is there all the same, held by the log, and is copied.
     fn replay_copy(&self, at: u64, len: u64, block_size: u64, pointers: &[BlkPtr]) -> Result<()> {
         let storage = self.fs.objset.storage();
         if len > COPY_MAX {

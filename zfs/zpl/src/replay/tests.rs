@@ -165,3 +165,37 @@ fn a_clone_of_smaller_blocks_than_the_file_has_is_copied() {
     let report = spa.verify(&mut |_| ()).unwrap();
     assert!(report.is_clean(), "{:?}", report.findings);
 }
+
+#[test]
+fn a_clone_into_a_file_that_has_smaller_blocks_by_now_is_copied() {
+    let (spa, fs) = file_system();
+    let tree = vfs::test_support::Tree::new(fs.clone());
+    let noise =
+        |seed: u64, len: u64| (0..len).map(|at| (at * at + seed * at + seed) as u8).collect::<Vec<u8>>();
+    let source = noise(3, 2 * (128 << 10));
+    tree.write("/source", &source).unwrap();
+    let small = zfs::dsl::PropertyValue::Number(16 << 10);
+    spa.set_property("tank", &zfs::dsl::Property::RecordSize, &small).unwrap();
+    fs.reload_properties().unwrap();
+    // As a replayed write makes it that was done with the larger ones.
+    let written = noise(5, 300_000);
+    tree.write("/copy", &written).unwrap();
+    spa.sync().unwrap();
+    let hold = |path: &str| {
+        let ino = tree.open(path, vfs::OpenFlags::READ).unwrap().getattr().unwrap().ino;
+        fs.hold(ObjectId(ino)).unwrap()
+    };
+    let (source_file, copy) = (hold("/source"), hold("/copy"));
+    assert_eq!((source_file.dnode.block_size(), copy.dnode.block_size()), (128 << 10, 16 << 10));
+    let pointers = source_file.dnode.read_pointers(0, 2).unwrap().unwrap();
+    let pointers: Vec<u8> = pointers.iter().flat_map(|bp| bp.to_bytes()).collect();
+    let (object, length) = (copy.id(), source.len() as u64);
+    let clone = Record::CloneRange { object, offset: 0, length, block_size: 128 << 10, pointers: &pointers };
+    fs.apply(&clone, None).unwrap();
+    let mut expected = written;
+    expected[..source.len()].copy_from_slice(&source);
+    assert!(tree.read("/copy").unwrap() == expected);
+    spa.sync().unwrap();
+    let report = spa.verify(&mut |_| ()).unwrap();
+    assert!(report.is_clean(), "{:?}", report.findings);
+}
