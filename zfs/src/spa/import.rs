@@ -697,6 +697,9 @@ fn reason_in_pool(
         Ok(true) => reason = joined(reason, because("its table of cloned blocks is in the other byte order")),
         Err(e) => reason = joined(reason, Some(format!("its table of cloned blocks cannot be read: {e}"))),
     }
+    if space_maps::is_log_place_lost(mos, storage)? {
+        reason = joined(reason, because("a vdev has no ZAP to say which logs of space maps matter to it"));
+    }
     let log = log_reason(mos, storage, uberblock.txg, is_read_only || reason.is_some())?;
     Ok(joined(reason, log))
 }

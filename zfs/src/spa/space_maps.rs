@@ -115,6 +115,15 @@ pub(crate) fn log_index(mos: &Mos, storage: &Storage) -> Result<LogIndex> {
     Ok(index)
 }
 
+/// Whether there are logs, and a vdev without a ZAP: from which log on its metaslabs are behind is written nowhere.
+///
+/// # Errors
+/// What reading the MOS gives.
+pub(super) fn is_log_place_lost(mos: &Mos, storage: &Storage) -> Result<bool> {
+    let index = log_index(mos, storage)?;
+    Ok(!index.logs.is_empty() && index.vdevs.keys().any(|id| storage.top_zap(*id).is_none()))
+}
+
 /// What the logs say that the space maps do not yet.
 pub(crate) fn unflushed_logs(mos: &Mos, storage: &Storage) -> Result<UnflushedLogs> {
     UnflushedLogs::read(mos, &log_index(mos, storage)?)

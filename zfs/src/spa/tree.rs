@@ -452,6 +452,20 @@ mod tests {
     }
 
     #[test]
+    fn a_side_with_sides_of_its_own_keeps_the_facts_of_the_mirror() {
+        for kind in ["replacing", "spare"] {
+            let mut config = pool([top_disk(1, 0)].into());
+            add_side(&mut config, 1, disk(2), "mirror", 50).unwrap();
+            add_side(&mut config, 1, disk(3), kind, 51).unwrap();
+            let removed = remove_side(&mut config, 2).unwrap();
+            assert_eq!(removed.renamed, Some((51, 50)));
+            let mut expected = pool([top_disk(1, 0)].into());
+            add_side(&mut expected, 1, disk(3), kind, 50).unwrap();
+            assert_eq!(config, expected, "as if there had been no mirror");
+        }
+    }
+
+    #[test]
     fn a_split_pool_has_one_side_of_each_mirror() {
         let mut config = pool([top_disk(1, 0), top_disk(2, 1), top_disk(3, 2).add_u64("is_log", 1)].into());
         assert_eq!(split(&config, &[1, 2], "new", 99), Err(Error::Invalid), "no mirrors");
