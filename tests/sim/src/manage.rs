@@ -23,6 +23,10 @@ const REFUSALS: [Error; 6] = [
     Error::MissingVdev,
 ];
 
+/// Commands in a generation, at most: each may be a group or more with new labels on all disks, and an operation that
+/// sleeps would have thousands of them beside it.
+const COMMANDS_MAX: usize = 40;
+
 /// The path by which the pool knows a disk.
 pub fn path(disk: usize) -> String {
     format!("/dev/sim{disk}")
@@ -80,15 +84,18 @@ pub struct Manager {
 }
 
 impl Manager {
-    /// Goes on until told to end.
+    /// Goes on until it has done its share, or is told to end.
     ///
     /// # Panics
     /// With a refusal that there is no reason for.
     pub fn run(mut self, is_over: &AtomicBool) {
         let slow = self.random.pick(&[200, 5_000, 100_000]);
         let movable = movable(&self.plan);
-        while !is_over.load(Ordering::Acquire) {
+        for _ in 0..COMMANDS_MAX {
             rt::sleep(Duration::from_micros(self.random.below(slow)));
+            if is_over.load(Ordering::Acquire) {
+                return;
+            }
             if self.plan.extra.vdev.is_some() && self.random.chance(1, 8) {
                 self.add_or_remove_vdev();
             } else if !movable.is_empty() {

@@ -220,7 +220,7 @@ impl Plan {
         if plan.harm == Harm::Managed {
             plan.extra = Extra::pick(random);
         }
-        if random.chance(1, 12) {
+        if random.chance(1, 20) {
             plan.hurry(random);
         }
         plan
@@ -233,7 +233,7 @@ impl Plan {
         self.nr_threads = random.pick(&[2, 4, 8]);
         self.nr_commands = 0;
         self.nr_generations = 4;
-        self.nr_captures = 60;
+        self.nr_captures = 40;
         let classes = [Class::Create, Class::Write, Class::Append, Class::Rename, Class::Unlink];
         let waited = [Class::Fsync, Class::Fdatasync, Class::SyncWrite];
         self.weights = classes.map(|class| (class, 4)).into_iter().chain(waited.map(|c| (c, 8))).collect();
