@@ -5,6 +5,7 @@
 //! host's page cache by then.
 use abd::{Abd, AbdMut};
 use blockdev::{BlockDevice, Completion, DiscardLimits, Error, Geometry, Op, QueueFull, Request, WriteCache};
+use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, Flock, FlockArg, fallocate};
 use std::collections::VecDeque;
 use std::fmt;
@@ -14,6 +15,7 @@ use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// Requests waiting for a worker; more than that and `submit` reports a full queue.
 const QUEUE_MAX: usize = 1024;
@@ -101,6 +103,9 @@ impl OpenOptions {
     }
 }
 
+/// How long a lock is waited for.
+const LOCK_PATIENCE: Duration = Duration::from_millis(250);
+
 /// A host file or block device.
 pub struct FileDisk {
     shared: Arc<Shared>,
@@ -172,7 +177,7 @@ impl FileDisk {
             } else {
                 FlockArg::LockExclusiveNonblock
             };
-            let lock = Flock::lock(file, how).map_err(|(_, e)| io::Error::from(e))?;
+            let lock = lock(file, how)?;
             file = lock.try_clone()?;
             Flocked::Yes(lock)
         } else {
@@ -220,6 +225,20 @@ impl FileDisk {
             return Err(Error::ReadOnly);
         }
         Ok(())
+    }
+}
+
+/// Locks a file. One who has just closed it may have its last request's completion still at hand, and the file with it:
+/// that is waited for; a machine that runs on it is not.
+fn lock(mut file: File, how: FlockArg) -> io::Result<Flock<File>> {
+    let start = Instant::now();
+    loop {
+        match Flock::lock(file, how) {
+            Ok(lock) => return Ok(lock),
+            Err((unlocked, Errno::EWOULDBLOCK)) if start.elapsed() < LOCK_PATIENCE => file = unlocked,
+            Err((_, e)) => return Err(e.into()),
+        }
+        std::thread::sleep(LOCK_PATIENCE / 50);
     }
 }
 
@@ -458,6 +477,25 @@ mod tests {
         drop(first);
         let reader = OpenOptions::new().read_only(true).open(&path).expect("open");
         assert_eq!(reader.write(0, Abd::zeroed(512)).expect_err("read-only"), Error::ReadOnly);
+    }
+
+    #[test]
+    fn one_who_is_just_letting_go_is_waited_for() {
+        let dir = tempfile::tempdir().expect("directory");
+        let path = dir.path().join("d");
+        let first = FileDisk::create(&path, 1 << 20).expect("create");
+        let (begun, has_begun) = std::sync::mpsc::channel();
+        let second = std::thread::spawn({
+            let path = path.clone();
+            move || {
+                begun.send(()).expect("is received");
+                FileDisk::open(&path)
+            }
+        });
+        has_begun.recv().expect("begins");
+        std::thread::sleep(Duration::from_millis(10));
+        drop(first);
+        assert!(second.join().expect("ends").is_ok());
     }
 
     #[test]
