@@ -159,6 +159,17 @@ pub struct Image {
     pub command: ImageCommand,
 }
 
+/// How a table is printed.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Form {
+    /// No heading, one tab between fields.
+    #[arg(short = 'H')]
+    pub script: bool,
+    /// Exact numbers.
+    #[arg(short = 'p')]
+    pub exact: bool,
+}
+
 /// Which file system of which image.
 #[derive(Debug, Args)]
 pub struct Where {

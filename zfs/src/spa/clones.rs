@@ -12,7 +12,6 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use ondisk::ObjectId;
-use rt::SpinLock;
 
 impl Spa {
     /// Makes a dataset that begins as a snapshot is.
@@ -75,24 +74,15 @@ impl Spa {
             self.close(*id)?;
         }
         let (command, name) = (format!("zfs promote {name}"), name.to_string());
-        let refused = Arc::new(SpinLock::new(None));
-        let answer = refused.clone();
-        self.run_task(When::AfterDatasets, move |spa, _, tx| {
-            let plan = match spa.plan_promotion(&found, &name) {
-                // Written to since it was asked before: that is an answer, and no reason to stop the pool.
-                Err(e @ Error::NoSpace) => {
-                    *refused.lock() = Some(e);
-                    return Ok(());
-                }
-                plan => plan?,
-            };
+        let (clone, path) = (found.clone(), name.clone());
+        // Planned again: it may have been written to since.
+        let plan = move |spa: &Arc<Self>| spa.plan_promotion(&clone, &path);
+        self.run_checked(plan, move |spa, plan, _, tx| {
             plan.apply(&spa.mos, tx, &spa.env)?;
             spa.head_changed(found.dir)?;
             spa.note_event(tx, "promote", &name, found.dataset, "")?;
             spa.note(tx, &command)
-        })?;
-        let answer = answer.lock().take();
-        answer.map_or(Ok(()), Err)
+        })
     }
 
     fn plan_promotion(&self, found: &Found, name: &str) -> Result<Promotion> {

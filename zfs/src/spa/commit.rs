@@ -45,14 +45,13 @@ impl Spa {
             checkpoint_txg: Txg::ZERO,
             raidz_reflow: 0,
         };
-        let mut written = Vec::new();
+        let mut first = Vec::new();
         if is_config_dirty {
-            let good = self.write_labels(Pair::Even, txg)?;
+            first = self.write_labels(Pair::Even, txg)?;
             if bugs::is(Bug::LabelsAtOnce) {
                 self.write_labels(Pair::Odd, txg)?;
             }
             self.storage.flush_all()?;
-            written = good;
         }
         self.write_uberblock(&uberblock, is_config_dirty)?;
         if !bugs::is(Bug::NoFlushAfterUberblock) {
@@ -60,9 +59,9 @@ impl Spa {
         }
         *self.uberblock.lock() = uberblock;
         if is_config_dirty {
-            let good = self.write_labels(Pair::Odd, txg)?;
+            let second = self.write_labels(Pair::Odd, txg)?;
             self.storage.flush_all()?;
-            self.note_torn_labels(&written, &good);
+            self.note_torn_labels(&first, &second);
         }
         Ok(())
     }

@@ -321,6 +321,28 @@ impl Spa {
         self.txgs.wait_synced(txg)
     }
 
+    /// Runs `change` in the sync thread, with what `check` finds there. What `check` refuses is an answer: nothing has changed,
+    /// and the pool goes on. An error of `change` suspends it.
+    ///
+    /// # Errors
+    /// What `check` says; writing's.
+    pub(super) fn run_checked<T>(
+        &self,
+        check: impl FnOnce(&Arc<Self>) -> Result<T> + Send + 'static,
+        change: impl FnOnce(&Arc<Self>, T, &SyncCtx, &DmuTx) -> Result<()> + Send + 'static,
+    ) -> Result<()> {
+        let verdict = Arc::new(SpinLock::new(Ok(())));
+        let slot = verdict.clone();
+        self.run_task(When::AfterDatasets, move |spa, ctx, tx| match check(spa) {
+            Ok(found) => change(spa, found, ctx, tx),
+            Err(e) => {
+                *slot.lock() = Err(e);
+                Ok(())
+            }
+        })?;
+        *verdict.lock()
+    }
+
     /// Adds a record to the history, in syncing context.
     pub(crate) fn note(&self, tx: &DmuTx, command: &str) -> Result<()> {
         history::log(&self.mos, tx, &self.env, &self.hostname, command)

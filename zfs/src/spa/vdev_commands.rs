@@ -9,17 +9,14 @@ use super::spec::{Purpose, TopSpec, VdevSpec};
 use super::sync::When;
 use super::tree::{self, Place};
 use super::{Spa, config};
-use crate::dmu::DmuTx;
 use crate::event::Event;
 use crate::vdev::{AllocClass, Leaf, VdevState, layout};
-use crate::zio::SyncCtx;
 use crate::{Error, Result};
 use alloc::format;
 use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use blockdev::BlockDevice;
-use rt::SpinLock;
 
 /// Groups after which space freed in one of them can be used again, and one more.
 const SETTLE_GROUPS: usize = 4;
@@ -95,25 +92,6 @@ impl Spa {
         self.spares.lock().iter().any(|s| s.device.as_ref().is_some_and(|own| Arc::ptr_eq(own, device)))
     }
 
-    /// Runs `change` in the sync thread if `check` has nothing against it there.
-    ///
-    /// # Errors
-    /// What `check` says, then nothing has changed; writing's.
-    fn run_checked(
-        self: &Arc<Self>,
-        check: impl FnOnce(&Arc<Self>) -> Result<()> + Send + 'static,
-        change: impl FnOnce(&Arc<Self>, &SyncCtx, &DmuTx) -> Result<()> + Send + 'static,
-    ) -> Result<()> {
-        let verdict = Arc::new(SpinLock::new(Ok(())));
-        let slot = verdict.clone();
-        self.run_task(When::AfterDatasets, move |spa, ctx, tx| {
-            let checked = check(spa);
-            *slot.lock() = checked;
-            if checked.is_ok() { change(spa, ctx, tx) } else { Ok(()) }
-        })?;
-        *verdict.lock()
-    }
-
     /// Makes the vdev `target` a mirror with `device`, or the mirror it is in wider. A resilver brings the device up to
     /// date.
     ///
@@ -167,7 +145,9 @@ impl Spa {
                     true => Err(Error::Busy),
                     false => spa.check_target(target, "spare").map(drop),
                 };
-                self.run_checked(check, move |spa, ctx, tx| spa.attach_side(ctx, tx, target, &new, "spare"))
+                self.run_checked(check, move |spa, (), ctx, tx| {
+                    spa.attach_side(ctx, tx, target, &new, "spare")
+                })
             }
         }
     }
@@ -183,7 +163,7 @@ impl Spa {
         };
         let command = format!("zpool {verb} {} {target} {}", self.mos.pool_name(), device.path);
         let check = move |spa: &Arc<Self>| spa.check_target(target, kind).map(drop);
-        self.run_checked(check, move |spa, ctx, tx| {
+        self.run_checked(check, move |spa, (), ctx, tx| {
             spa.attach_side(ctx, tx, target, &new, kind)?;
             spa.note(tx, &command)
         })
@@ -204,7 +184,7 @@ impl Spa {
         };
         check(self)?;
         let command = format!("zpool detach {} {guid}", self.mos.pool_name());
-        self.run_checked(check, move |spa, ctx, tx| {
+        self.run_checked(check, move |spa, (), ctx, tx| {
             spa.detach_side(ctx, tx, guid)?;
             spa.note(tx, &command)
         })
@@ -225,13 +205,13 @@ impl Spa {
         self.check_writable()?;
         let check = move |spa: &Arc<Self>| {
             let (leaf, _) = spa.leaf(guid)?;
-            spa.check_can_lose(&leaf)
+            spa.check_can_lose(&leaf)?;
+            Ok(leaf)
         };
         check(self)?;
         let flag = if is_temporary { "-t " } else { "" };
         let command = format!("zpool offline {flag}{} {guid}", self.mos.pool_name());
-        self.run_checked(check, move |spa, _, tx| {
-            let (leaf, _) = spa.leaf(guid)?;
+        self.run_checked(check, move |spa, leaf, _, tx| {
             if !is_temporary {
                 config::set_offline(&mut spa.config.lock(), guid, true)?;
             }
@@ -255,7 +235,7 @@ impl Spa {
         let flag = if has_grown { "-e " } else { "" };
         let command = format!("zpool online {flag}{} {guid}", self.mos.pool_name());
         let check = move |spa: &Arc<Self>| spa.leaf(guid).map(drop);
-        self.run_checked(check, move |spa, _, tx| {
+        self.run_checked(check, move |spa, (), _, tx| {
             config::set_offline(&mut spa.config.lock(), guid, false)?;
             leaf.health().clear_errors();
             spa.set_leaf_state(&leaf, VdevState::Online);
@@ -340,7 +320,7 @@ impl Spa {
                 false => Ok(()),
             };
             check(self)?;
-            self.run_checked(check, move |spa, _, tx| {
+            self.run_checked(check, move |spa, (), _, tx| {
                 spa.forget_spare(tx, guid)?;
                 spa.note(tx, &command)
             })?;

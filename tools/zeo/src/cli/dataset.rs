@@ -1,5 +1,6 @@
 //! Commands on datasets: their options are those of zfs(8). IMAGE comes first and is a file or block device, or several
 //! joined by commas; names may leave the pool out (`home`, `@monday`, `home@monday`, `home#mark`).
+use super::Form;
 use clap::{Args, Subcommand};
 
 /// Commands on datasets.
@@ -112,12 +113,8 @@ pub struct Scope {
     /// Kinds: filesystem, snapshot, volume, bookmark, all; joined by commas.
     #[arg(short = 't', value_name = "TYPE")]
     pub types: Option<String>,
-    /// No heading, one tab between fields.
-    #[arg(short = 'H')]
-    pub script: bool,
-    /// Exact numbers.
-    #[arg(short = 'p')]
-    pub exact: bool,
+    #[command(flatten)]
+    pub form: Form,
 }
 
 /// `zeo list`
@@ -281,12 +278,8 @@ pub struct Holds {
     /// Snapshots of that name below, too.
     #[arg(short)]
     pub recursive: bool,
-    /// No heading, one tab between fields.
-    #[arg(short = 'H')]
-    pub script: bool,
-    /// Exact numbers.
-    #[arg(short = 'p')]
-    pub exact: bool,
+    #[command(flatten)]
+    pub form: Form,
     /// Snapshots.
     #[arg(required = true)]
     pub snapshots: Vec<String>,
@@ -297,12 +290,8 @@ pub struct Holds {
 pub struct Accounts {
     /// The image.
     pub image: String,
-    /// No heading, one tab between fields.
-    #[arg(short = 'H')]
-    pub script: bool,
-    /// Exact numbers.
-    #[arg(short = 'p')]
-    pub exact: bool,
+    #[command(flatten)]
+    pub form: Form,
     /// File system or snapshot.
     pub dataset: String,
 }

@@ -1,4 +1,5 @@
 //! `zeo pool`: its commands and their options.
+use super::Form;
 use clap::{Args, Subcommand};
 use mkfs::size::Size;
 
@@ -170,12 +171,8 @@ pub struct List {
     /// With every vdev.
     #[arg(short, long)]
     pub verbose: bool,
-    /// No heading, one tab between fields.
-    #[arg(short = 'H')]
-    pub script: bool,
-    /// Exact numbers.
-    #[arg(short = 'p')]
-    pub exact: bool,
+    #[command(flatten)]
+    pub form: Form,
     /// Properties to show, joined by commas.
     #[arg(short = 'o', value_name = "PROPERTY")]
     pub columns: Option<String>,
@@ -186,12 +183,8 @@ pub struct List {
 /// `zeo pool get`
 #[derive(Debug, Args)]
 pub struct Get {
-    /// No heading, one tab between fields.
-    #[arg(short = 'H')]
-    pub script: bool,
-    /// Exact numbers.
-    #[arg(short = 'p')]
-    pub exact: bool,
+    #[command(flatten)]
+    pub form: Form,
     /// Fields to show: name, property, value, source; joined by commas.
     #[arg(short = 'o', value_name = "FIELD")]
     pub fields: Option<String>,
@@ -210,12 +203,8 @@ pub struct Iostat {
     /// Every vdev.
     #[arg(short, long)]
     pub verbose: bool,
-    /// No heading, one tab between fields.
-    #[arg(short = 'H')]
-    pub script: bool,
-    /// Exact numbers.
-    #[arg(short = 'p')]
-    pub exact: bool,
+    #[command(flatten)]
+    pub form: Form,
     #[command(flatten)]
     pub naming: Naming,
 }

@@ -34,7 +34,7 @@ pub fn run(args: &Get, mode: Mode) -> Result<()> {
                 list => list.split(',').map(str::to_owned).collect(),
             };
             for property in names {
-                let value = item.value(target, &property, args.scope.exact)?;
+                let value = item.value(target, &property, args.scope.form.exact)?;
                 let missing = || Value { text: "-".into(), source: Source::None, number: None };
                 let line = Line { name: item.name.clone(), value: value.unwrap_or_else(missing), property };
                 if args.properties != "all" || line.value.text != "-" {
@@ -94,5 +94,5 @@ fn print(args: &Get, lines: &[Line], mode: Mode) -> Result<()> {
         .iter()
         .map(|line| fields.iter().map(|field| cell(line, field)).collect())
         .collect::<Result<Vec<Vec<String>>>>()?;
-    table::print(&columns, &rows, args.scope.script)
+    table::print(&columns, &rows, args.scope.form.script)
 }

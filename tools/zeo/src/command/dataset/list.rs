@@ -38,7 +38,7 @@ pub fn run(args: &List, mode: Mode, forced: Option<&str>) -> Result<()> {
             eprintln!("no datasets available");
         }
         rows.sort_by(|a, b| a.compare(b, args.sort.len()));
-        print(&columns, &rows, args.scope.script, mode)
+        print(&columns, &rows, args.scope.form.script, mode)
     })
 }
 
@@ -51,7 +51,7 @@ struct Row {
 
 impl Row {
     fn of(target: &Target, item: &Item, columns: &[&str], args: &List) -> Result<Self> {
-        let value = |name: &str| item.value(target, name, args.scope.exact);
+        let value = |name: &str| item.value(target, name, args.scope.form.exact);
         let cells = columns.iter().map(|name| value(name)).collect::<Result<_>>()?;
         let keys = args.sort.iter().chain(&args.sort_down).map(|name| value(name)).collect::<Result<_>>()?;
         Ok(Self { cells, keys })
@@ -239,10 +239,10 @@ pub fn holds(args: &Holds, mode: Mode) -> Result<()> {
         }
         let column = |name: &str| Column { name: name.to_owned(), is_right: false };
         let columns = [column("NAME"), column("TAG"), column("TIMESTAMP")];
-        let when = |time: u64| if args.exact { time.to_string() } else { table::date(time) };
+        let when = |time: u64| if args.form.exact { time.to_string() } else { table::date(time) };
         let rows: Vec<Vec<String>> =
             rows.into_iter().map(|(name, tag, time)| vec![name, tag, when(time)]).collect();
-        table::print(&columns, &rows, args.script)
+        table::print(&columns, &rows, args.form.script)
     })
 }
 

@@ -35,8 +35,8 @@ pub fn run(args: &Accounts, account: Account, mode: Mode) -> Result<()> {
         column("OBJUSED", true),
         column("OBJQUOTA", true),
     ];
-    let bytes = |n: u64| if args.exact { n.to_string() } else { nice(n) };
-    let limit = |n: u64, text: String| if n == 0 && !args.exact { "none".to_owned() } else { text };
+    let bytes = |n: u64| if args.form.exact { n.to_string() } else { nice(n) };
+    let limit = |n: u64, text: String| if n == 0 && !args.form.exact { "none".to_owned() } else { text };
     let rows: Vec<Vec<String>> = usage
         .iter()
         .map(|(id, u)| {
@@ -50,7 +50,7 @@ pub fn run(args: &Accounts, account: Account, mode: Mode) -> Result<()> {
             ]
         })
         .collect();
-    table::print(&columns, &rows, args.script)
+    table::print(&columns, &rows, args.form.script)
 }
 
 /// `userquota@ID`, `groupobjquota@ID`...: whose, of what, and who; the last part tells limits from use.

@@ -42,7 +42,7 @@ pub fn run(args: &Iostat, mode: Mode) -> Result<()> {
         return print_json(&lines);
     }
     lines.retain(|line| args.verbose || line.depth == 0);
-    let exact = args.exact;
+    let exact = args.form.exact;
     let amount = |n: u64| if exact { n.to_string() } else { bytes(n) };
     let count = |n: u64| if exact { n.to_string() } else { bytes(n).trim_end_matches('B').to_owned() };
     let space = |n: Option<u64>| n.map_or_else(|| "-".to_owned(), amount);
@@ -56,7 +56,7 @@ pub fn run(args: &Iostat, mode: Mode) -> Result<()> {
             amount(line.bytes_written),
         ]
     };
-    if args.script {
+    if args.form.script {
         lines.iter().for_each(|line| say!("{}\t{}", line.name, cells(line).join("\t")));
         return Ok(());
     }

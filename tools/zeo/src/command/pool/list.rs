@@ -60,14 +60,14 @@ pub fn run(args: &List, mode: Mode) -> Result<()> {
             rows.push(names.iter().map(|name| vdev_cell(vdev, name, args)).collect());
         }
     }
-    table::print(&columns, &rows, args.script)
+    table::print(&columns, &rows, args.form.script)
 }
 
 fn vdev_cell(vdev: &VdevLine, name: &str, args: &List) -> String {
     match name {
-        "name" if args.script => vdev.name.clone(),
+        "name" if args.form.script => vdev.name.clone(),
         "name" => format!("{:indent$}{}", "", vdev.name, indent = 2 * vdev.depth),
-        "size" if vdev.size > 0 && args.exact => vdev.size.to_string(),
+        "size" if vdev.size > 0 && args.form.exact => vdev.size.to_string(),
         "size" if vdev.size > 0 => bytes(vdev.size),
         "health" => vdev.health.clone(),
         _ => "-".into(),
@@ -79,7 +79,7 @@ fn line(name: &str, columns: &[&str], args: &List) -> Result<Line> {
     let spa = image.spa();
     let space = spa.space()?;
     let tree = spa.vdev_tree();
-    let facts = facts::all(&image, args.exact)?;
+    let facts = facts::all(&image, args.form.exact)?;
     let mut vdevs = Vec::new();
     tree.children.iter().for_each(|top| collect(top, 1, args, &mut vdevs));
     if !tree.spares.is_empty() {

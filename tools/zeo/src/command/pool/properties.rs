@@ -27,7 +27,7 @@ pub fn set(setting: &str, name: &str) -> Result<()> {
 pub fn get(args: &Get, mode: Mode) -> Result<()> {
     let image = Image::open(&args.image, Access::Read)?;
     let pool = image.spa().properties()?.name;
-    let all = facts::all(&image, args.exact || mode == Mode::Json);
+    let all = facts::all(&image, args.form.exact || mode == Mode::Json);
     image.close()?;
     let all = all?;
     let wanted: Vec<&Fact> = match args.properties.as_str() {
@@ -53,5 +53,5 @@ pub fn get(args: &Get, mode: Mode) -> Result<()> {
     let rows = rows.collect::<Result<Vec<Vec<String>>>>()?;
     let columns: Vec<Column> =
         fields.iter().map(|name| Column { name: name.to_uppercase(), is_right: false }).collect();
-    table::print(&columns, &rows, args.script)
+    table::print(&columns, &rows, args.form.script)
 }
