@@ -22,6 +22,8 @@ pub const ISA_IRQ: u8 = 4;
 const STATUS_HAS_DATA: u8 = 1;
 const STATUS_CAN_SEND: u8 = 0x20;
 const FIFO_LEN: usize = 16;
+/// Bytes taken in one interrupt, so that a sender without pause does not hold a CPU for good.
+const RECEIVED_MAX: usize = FIFO_LEN * 4;
 /// A missing port reads as all ones; a stuck one must not stop the machine.
 const SEND_SPINS_MAX: usize = 100_000;
 /// Longer than a port needs that is read at its other end.
@@ -47,14 +49,22 @@ pub fn init() {
 /// Hands each input byte to `received` (in interrupt context) from now on.
 pub fn enable_input(received: fn(u8)) {
     RECEIVED.set(received);
-    // SAFETY: as in init; the handler is in place.
-    unsafe { io::outb(INTERRUPT_ENABLE, 1) };
-    handle_interrupt();
+    raise_again();
 }
 
-/// The port's interrupt.
+/// Has the port interrupt for what it holds. Only the handler takes bytes out: with two who do, one could see a byte there,
+/// the other take it, and the first would read a byte that nobody sent.
+fn raise_again() {
+    // SAFETY: as in init; the handler is in place.
+    unsafe {
+        io::outb(INTERRUPT_ENABLE, 0);
+        io::outb(INTERRUPT_ENABLE, 1);
+    }
+}
+
+/// The port's interrupt; for the handler of its line only.
 pub fn handle_interrupt() {
-    for _ in 0..FIFO_LEN * 4 {
+    for _ in 0..RECEIVED_MAX {
         // SAFETY: reading status and data only takes bytes out of the port.
         let byte = unsafe {
             let status = io::inb(LINE_STATUS);
@@ -67,6 +77,8 @@ pub fn handle_interrupt() {
             received(byte);
         }
     }
+    // The line is triggered by its edge, and stays up while the port holds something.
+    raise_again();
 }
 
 /// Writes all bytes; `\n` is sent as it is. What a port that stands still does not take is lost.

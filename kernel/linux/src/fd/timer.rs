@@ -2,7 +2,7 @@
 use super::{FileObject, anonymous_attr, anonymous_ino};
 use crate::errno::{Errno, SysResult};
 use crate::task::Task;
-use crate::timers::{self, Armed, Expires, Schedule};
+use crate::timers::{Expires, Schedule, Timer};
 use crate::wait::WaitList;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -12,8 +12,7 @@ use vfs::{Attr, FileType, FlagCell, OpenFlags, PollQueue, Pollable, ReadSink, Re
 
 #[derive(Debug, Default)]
 struct State {
-    schedule: Schedule,
-    armed: Option<Armed>,
+    timer: Timer,
     /// Expirations not read yet.
     nr_expired: u64,
 }
@@ -47,27 +46,26 @@ impl TimerFd {
 
     /// Sets it; what it was.
     pub fn set(&self, schedule: Schedule) -> Schedule {
-        let armed = schedule.next.map(|at| timers::arm(at, self.me.clone()));
-        let mut state = self.state.lock();
-        let before = core::mem::replace(&mut *state, State { schedule, armed, nr_expired: 0 });
-        drop(state);
-        if let Some(armed) = before.armed {
-            timers::cancel(armed);
-        }
-        before.schedule
+        let (before, change) = {
+            let mut state = self.state.lock();
+            state.nr_expired = 0;
+            state.timer.set(schedule)
+        };
+        change.carry_out(&self.me);
+        before
     }
 
     /// What it is set to.
     pub fn get(&self) -> Schedule {
         let mut state = self.state.lock();
-        let n = state.schedule.advance(now());
+        let n = state.timer.advance(now());
         state.nr_expired += n;
-        state.schedule
+        state.timer.schedule()
     }
 
     fn take(&self) -> Option<u64> {
         let mut state = self.state.lock();
-        let n = state.schedule.advance(now());
+        let n = state.timer.advance(now());
         let total = core::mem::take(&mut state.nr_expired) + n;
         (total > 0).then_some(total)
     }
@@ -75,20 +73,13 @@ impl TimerFd {
 
 impl Expires for TimerFd {
     fn expired(&self, token: u64) {
-        let next = {
+        let change = {
             let mut state = self.state.lock();
-            if state.armed.is_none_or(|a| a.token != token) {
-                return;
-            }
-            let n = state.schedule.advance(now());
-            state.nr_expired += n;
-            state.armed = None;
-            state.schedule.next
+            let Some((nr_passed, change)) = state.timer.expired(token, now()) else { return };
+            state.nr_expired += nr_passed;
+            change
         };
-        if let Some(at) = next {
-            let armed = timers::arm(at, self.me.clone());
-            self.state.lock().armed = Some(armed);
-        }
+        change.carry_out(&self.me);
         self.readers.wake_all();
         self.watchers.notify(Readiness::IN);
     }
@@ -126,7 +117,7 @@ impl FileObject for TimerFd {
 impl Pollable for TimerFd {
     fn readiness(&self) -> Readiness {
         let state = self.state.lock();
-        let is_due = state.nr_expired > 0 || state.schedule.next.is_some_and(|at| at <= now());
+        let is_due = state.nr_expired > 0 || state.timer.schedule().next.is_some_and(|at| at <= now());
         if is_due { Readiness::IN } else { Readiness::empty() }
     }
 

@@ -3,16 +3,10 @@
 //! `ITIMER_REAL` sends SIGALRM. The CPU-time timers (`ITIMER_VIRTUAL`, `ITIMER_PROF`) are not offered.
 use crate::signal::{self, SigInfo};
 use crate::task::Process;
-use crate::timers::{self, Armed, Expires, Schedule};
+use crate::timers::{Expires, Schedule, Timer};
 use alloc::sync::{Arc, Weak};
 use rt::time::now;
 use rt::{Once, SpinLock};
-
-#[derive(Debug, Default)]
-struct State {
-    schedule: Schedule,
-    armed: Option<Armed>,
-}
 
 /// The real-time interval timer of a process.
 #[derive(Debug)]
@@ -25,7 +19,7 @@ pub struct IntervalTimers {
 struct RealTimer {
     me: Weak<Self>,
     process: Weak<Process>,
-    state: SpinLock<State>,
+    timer: SpinLock<Timer>,
 }
 
 impl IntervalTimers {
@@ -39,28 +33,22 @@ impl IntervalTimers {
             Arc::new_cyclic(|me| RealTimer {
                 me: me.clone(),
                 process: self.process.clone(),
-                state: SpinLock::default(),
+                timer: SpinLock::default(),
             })
         })
     }
 
     /// Sets the real-time timer; what it was.
     pub fn set(&self, schedule: Schedule) -> Schedule {
-        let timer = self.real();
-        let armed = schedule.next.map(|at| {
-            let target: Weak<dyn Expires> = timer.me.clone();
-            timers::arm(at, target)
-        });
-        let before = core::mem::replace(&mut *timer.state.lock(), State { schedule, armed });
-        if let Some(armed) = before.armed {
-            timers::cancel(armed);
-        }
-        before.schedule
+        let real = self.real();
+        let (before, change) = real.timer.lock().set(schedule);
+        change.carry_out(&real.me);
+        before
     }
 
     /// What the real-time timer is set to.
     pub fn get(&self) -> Schedule {
-        self.real.get().map_or_else(Schedule::default, |timer| timer.state.lock().schedule)
+        self.real.get().map_or_else(Schedule::default, |real| real.timer.lock().schedule())
     }
 
     /// Disarms (the process ended).
@@ -73,19 +61,8 @@ impl IntervalTimers {
 
 impl Expires for RealTimer {
     fn expired(&self, token: u64) {
-        let next = {
-            let mut state = self.state.lock();
-            if state.armed.is_none_or(|a| a.token != token) {
-                return;
-            }
-            state.schedule.advance(now());
-            state.armed = None;
-            state.schedule.next
-        };
-        if let Some(at) = next {
-            let armed = timers::arm(at, self.me.clone());
-            self.state.lock().armed = Some(armed);
-        }
+        let Some((_, change)) = self.timer.lock().expired(token, now()) else { return };
+        change.carry_out(&self.me);
         if let Some(process) = self.process.upgrade() {
             signal::send::to_process(&process, SigInfo::kernel(signal::SIGALRM));
         }

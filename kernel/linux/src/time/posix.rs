@@ -2,7 +2,7 @@
 use crate::errno::{Errno, SysResult};
 use crate::signal::{self, SigInfo, Source, info};
 use crate::task::{Process, Task, pids};
-use crate::timers::{self, Armed, Expires, Schedule};
+use crate::timers::{Expires, Schedule, Timer};
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use rt::SpinLock;
@@ -43,8 +43,7 @@ pub struct PosixTimer {
 
 #[derive(Debug, Default)]
 struct State {
-    schedule: Schedule,
-    armed: Option<Armed>,
+    timer: Timer,
     overrun: u64,
 }
 
@@ -107,17 +106,18 @@ impl PosixTimers {
 impl PosixTimer {
     /// Sets it; what it was.
     pub fn set(&self, schedule: Schedule) -> Schedule {
-        let armed = schedule.next.map(|at| timers::arm(at, self.me.clone()));
-        let before = core::mem::replace(&mut *self.state.lock(), State { schedule, armed, overrun: 0 });
-        if let Some(armed) = before.armed {
-            timers::cancel(armed);
-        }
-        before.schedule
+        let (before, change) = {
+            let mut state = self.state.lock();
+            state.overrun = 0;
+            state.timer.set(schedule)
+        };
+        change.carry_out(&self.me);
+        before
     }
 
     /// What it is set to.
     pub fn schedule(&self) -> Schedule {
-        self.state.lock().schedule
+        self.state.lock().timer.schedule()
     }
 
     /// Expirations beyond the last signal.
@@ -128,20 +128,13 @@ impl PosixTimer {
 
 impl Expires for PosixTimer {
     fn expired(&self, token: u64) {
-        let (next, missed) = {
+        let (missed, change) = {
             let mut state = self.state.lock();
-            if state.armed.is_none_or(|a| a.token != token) {
-                return;
-            }
-            let missed = state.schedule.advance(now()).saturating_sub(1);
-            state.overrun = missed;
-            state.armed = None;
-            (state.schedule.next, missed)
+            let Some((nr_passed, change)) = state.timer.expired(token, now()) else { return };
+            state.overrun = nr_passed.saturating_sub(1);
+            (state.overrun, change)
         };
-        if let Some(at) = next {
-            let armed = timers::arm(at, self.me.clone());
-            self.state.lock().armed = Some(armed);
-        }
+        change.carry_out(&self.me);
         let overrun = i32::try_from(missed).unwrap_or(i32::MAX);
         let make = |signo, value| {
             let source = Source::Timer { id: self.id, overrun, value };
