@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 /// Unit of sharing.
 pub const PAGE: usize = 4096;
+const ZEROES: &[u8] = &[0; PAGE];
 const PAGE_U64: u64 = PAGE as u64;
 /// Pages of a chunk. A write to a shared chunk copies its table, a copy of the image copies one reference for each.
 const CHUNK: usize = 128;
@@ -55,7 +56,7 @@ impl Image {
         for_pages(offset, bytes.len(), |chunk, page, start, part| {
             let bytes = &bytes[part];
             let Some(slot) = self.chunks.get_mut(chunk) else { return };
-            let is_zero = bytes.len() == PAGE && bytes.iter().all(|b| *b == 0);
+            let is_zero = bytes == ZEROES;
             if is_zero && slot.is_none() {
                 return;
             }

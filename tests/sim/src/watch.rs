@@ -94,11 +94,11 @@ impl Watch {
         }
     }
 
+    /// All disks and the clock at one moment: no other thread runs while the lock is held. Were one to, what it did then
+    /// would be there before the model let it begin, and one disk would be cut off later than another.
     fn capture(&self, moment: Option<Moment>) -> Capture {
-        let (at, request) = {
-            let state = self.state.lock();
-            (state.shared.as_ref().map_or(0, |shared| shared.now()), state.nr_requests)
-        };
+        let state = self.state.lock();
+        let (at, request) = (state.shared.as_ref().map_or(0, |shared| shared.now()), state.nr_requests);
         let disks = self.disks.iter().filter_map(Weak::upgrade).map(|disk| disk.state()).collect();
         Capture { at, moment, request, disks }
     }
