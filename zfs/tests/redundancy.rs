@@ -294,17 +294,12 @@ fn replaced_devices_leave_when_all_is_brought_over() {
     }
 }
 
-#[test]
-fn a_replaced_device_stays_while_there_is_a_checkpoint() {
+/// One block is not brought over to the disk before the flag is down: no resilver is complete.
+fn refuse_one_block(disk: &MemDisk) -> Arc<AtomicBool> {
     const DATA: std::ops::Range<u64> = 4 << 20..DISK - (4 << 20);
-    let mut pool = Pool::create(TopKind::Disk, 1);
-    let first = pool.write(1);
-    let old = leaf_guids(&pool.spa)[0];
-    let new = pool.add_disk();
-    // One block is not brought over before the flag is down: no resilver is complete.
     let is_failing = Arc::new(AtomicBool::new(true));
     let (flag, at) = (is_failing.clone(), AtomicU64::new(0));
-    pool.disks[1].set_hook(Some(Arc::new(move |op: &Op| match op {
+    disk.set_hook(Some(Arc::new(move |op: &Op| match op {
         Op::Write { offset, data, .. }
             if data.len() >= 128 << 10 && DATA.contains(offset) && flag.load(Ordering::Relaxed) =>
         {
@@ -313,6 +308,49 @@ fn a_replaced_device_stays_while_there_is_a_checkpoint() {
         }
         _ => None,
     })));
+    is_failing
+}
+
+#[test]
+fn spares_and_replacements_do_not_nest_for_ever() {
+    let mut pool = Pool::create(MIRROR, 2);
+    let first = pool.write(1);
+    let old = leaf_guids(&pool.spa)[0];
+    // Spares stay while what they stand in for is not used.
+    pool.spa.offline(old, true).unwrap();
+    let spares: Vec<_> = (0..8).map(|_| pool.add_disk()).collect();
+    let top = TopSpec { kind: TopKind::Disk, purpose: Purpose::Spare, devices: spares.clone() };
+    pool.spa.add(&[top], None).unwrap();
+    let mut spares = spares.into_iter();
+    let mut refusal = None;
+    for nr in 0..16 {
+        let new = if nr % 2 == 0 { spares.next().unwrap() } else { pool.add_disk() };
+        // Whoever comes does not get all it lacks before it is taken offline: nobody leaves.
+        let nr: usize = new.path.trim_start_matches("/dev/disk").parse().unwrap();
+        refuse_one_block(&pool.disks[nr]);
+        refusal = pool.spa.replace(old, &new, Blocks::Fit).err();
+        if refusal.is_some() {
+            break;
+        }
+        pool.spa.offline(pool.spa.find_vdev(&new.path).unwrap(), true).unwrap();
+    }
+    assert_eq!(refusal, Some(zfs::Error::Unsupported));
+    assert_eq!(leaf_guids(&pool.spa).len(), 2 + 6, "one more at each depth from the third on");
+    pool.disks.iter().for_each(|disk| disk.set_hook(None));
+    pool.reopen_without(&[]);
+    assert_eq!(pool.spa.properties().unwrap().read_only_reason, None);
+    pool.assert_holds(first, 1);
+    pool.resilver();
+    pool.assert_clean();
+}
+
+#[test]
+fn a_replaced_device_stays_while_there_is_a_checkpoint() {
+    let mut pool = Pool::create(TopKind::Disk, 1);
+    let first = pool.write(1);
+    let old = leaf_guids(&pool.spa)[0];
+    let new = pool.add_disk();
+    let is_failing = refuse_one_block(&pool.disks[1]);
     pool.spa.replace(old, &new, Blocks::Fit).unwrap();
     pool.spa.checkpoint().unwrap();
     is_failing.store(false, Ordering::Relaxed);

@@ -119,6 +119,8 @@ struct State {
 
 struct Inner {
     config: DiskConfig,
+    /// Bytes: those of the configuration, or more.
+    capacity: AtomicU64,
     state: SpinLock<State>,
     is_closing: AtomicBool,
     /// When the next request is due, so that polls of an idle disk cost one load.
@@ -156,6 +158,7 @@ impl SimDisk {
         };
         let inner = Arc::new(Inner {
             config,
+            capacity: AtomicU64::new(config.capacity),
             state: SpinLock::new(state),
             is_closing: AtomicBool::new(false),
             next_due: AtomicU64::new(u64::MAX),
@@ -248,6 +251,15 @@ impl SimDisk {
         }
     }
 
+    /// The disk has that many bytes from now on, no fewer than before; the new ones are zeroes.
+    pub fn grow(&self, capacity: u64) {
+        let mut state = self.0.state.lock();
+        let capacity = capacity.max(self.0.capacity());
+        state.current = state.current.clone().resized(capacity);
+        state.medium = state.medium.clone().resized(capacity);
+        self.0.capacity.store(capacity, Ordering::Release);
+    }
+
     /// What was asked so far.
     pub fn stats(&self) -> DiskStats {
         self.0.state.lock().stats
@@ -266,7 +278,7 @@ impl Drop for SimDisk {
 
 impl fmt::Debug for SimDisk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SimDisk({} bytes)", self.0.config.capacity)
+        write!(f, "SimDisk({} bytes)", self.0.capacity())
     }
 }
 
@@ -278,7 +290,7 @@ impl BlockDevice for SimDisk {
         Geometry {
             logical_block_size: config.block_size,
             physical_block_size: config.block_size,
-            capacity: config.capacity,
+            capacity: self.0.capacity(),
             nr_queues: 1,
             max_transfer: 16 << 20,
             max_segments: 1024,
@@ -302,6 +314,10 @@ impl BlockDevice for SimDisk {
 }
 
 impl Inner {
+    fn capacity(&self) -> u64 {
+        self.capacity.load(Ordering::Acquire)
+    }
+
     fn is_instant(&self) -> bool {
         self.config.latency.1.is_zero()
     }
@@ -329,7 +345,7 @@ impl Inner {
             return Err(QueueFull(Request { op, done }));
         }
         let rates = state.rates;
-        let fault = ruled.or_else(|| rates.draw(&op, self.config.capacity, &mut state.random));
+        let fault = ruled.or_else(|| rates.draw(&op, self.capacity(), &mut state.random));
         state.stats.faults += u64::from(fault.is_some());
         match op {
             Op::Read { .. } => state.stats.reads += 1,
@@ -372,7 +388,7 @@ impl Inner {
             Op::Flush => return Ok(()),
         };
         let block = u64::from(self.config.block_size);
-        let is_inside = offset.checked_add(len).is_some_and(|end| end <= self.config.capacity);
+        let is_inside = offset.checked_add(len).is_some_and(|end| end <= self.capacity());
         let is_aligned = offset.is_multiple_of(block) && len.is_multiple_of(block);
         if is_inside && is_aligned { Ok(()) } else { Err(Error::Invalid) }
     }

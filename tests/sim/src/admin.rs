@@ -17,9 +17,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use vfs::{Caller, FileSystem, OpenFlags, SliceSource, WalkFrom};
 use zfs::Error;
-use zfs::dsl::DatasetInfo;
-use zfs::send::{BlockOptions, ReceiveOptions, SendSpec};
 use zfs::spa::Spa;
+
+mod streams;
 
 /// Datasets beside the root's, and snapshots, that are let grow.
 const DATASETS_MAX: usize = 4;
@@ -93,10 +93,20 @@ fn digest_of(spa: &Arc<Spa>, name: &str) -> Result<u64, String> {
     Ok(tree.map_err(|e| format!("{name}: {e}"))?.digest())
 }
 
-/// Every dataset and snapshot but the root dataset: name, number, whether it is a snapshot.
-fn listed(spa: &Spa) -> Result<Vec<(String, u64, bool)>, String> {
-    let all = spa.datasets().map_err(|e| format!("listing datasets: {e}"))?;
-    Ok(all.into_iter().filter(|d| d.name != POOL).map(|d| (d.name, d.id, d.is_snapshot)).collect())
+/// Every dataset and snapshot but the root dataset and those that are half received: name, number, whether it is a
+/// snapshot.
+fn listed(spa: &Arc<Spa>) -> Result<Vec<(String, u64, bool)>, String> {
+    let mut found = Vec::new();
+    for dataset in spa.datasets().map_err(|e| format!("listing datasets: {e}"))? {
+        let is_half = || {
+            let figures = spa.figures(&dataset.name).map_err(|e| format!("{}: {e}", dataset.name))?;
+            Ok::<_, String>(figures.is_inconsistent)
+        };
+        if dataset.name != POOL && (dataset.is_snapshot || !is_half()?) {
+            found.push((dataset.name, dataset.id, dataset.is_snapshot));
+        }
+    }
+    Ok(found)
 }
 
 impl Admin {
@@ -142,6 +152,7 @@ impl Admin {
             21 => self.scrub(),
             22 => self.checkpoint(),
             23 | 24 => self.receive_on_top(),
+            25 if self.random.chance(1, 2) => self.give_up_receive(),
             25 => rt::sleep(Duration::from_micros(self.random.below(20_000))),
             26 | 27 => self.destroy(false),
             _ => self.destroy(true),
@@ -299,78 +310,6 @@ impl Admin {
         };
         let item = Item { id, ..self.now[of].clone() };
         self.now.insert(name.to_owned(), item);
-    }
-
-    /// A snapshot becomes a dataset, or takes the place of one that has no snapshots.
-    fn receive(&mut self) {
-        let Some(of) = self.pick(|name| name.contains('@')) else { return };
-        let over = match self.random.below(4) {
-            0 => self.pick(|name| !name.contains('@')),
-            _ => None,
-        };
-        let force = over.is_some();
-        let name = over.unwrap_or_else(|| self.new_name(POOL, '/'));
-        self.send_and_receive(&of, None, &name, force);
-    }
-
-    /// What has changed from one snapshot to a later one goes to a dataset that has the first.
-    fn receive_on_top(&mut self) {
-        let all = match self.spa.datasets() {
-            Ok(all) => all,
-            Err(e) => self.finding(&format!("listing datasets: {e}")),
-        };
-        let path = |name: &str| name.split('@').next().unwrap_or_default().to_owned();
-        let snapshots = || all.iter().filter(|d| d.is_snapshot);
-        let mut found = Vec::new();
-        for to in snapshots() {
-            let own = |d: &&DatasetInfo| path(&d.name) == path(&to.name) && d.created_txg < to.created_txg;
-            for from in snapshots().filter(own) {
-                let has_it = |d: &&DatasetInfo| d.guid == from.guid && path(&d.name) != path(&to.name);
-                let targets = snapshots().filter(has_it).map(|d| path(&d.name)).filter(|name| name != POOL);
-                found.extend(targets.map(|target| (to.name.clone(), from.name.clone(), target)));
-            }
-        }
-        if found.is_empty() {
-            return self.receive();
-        }
-        let (to, from, target) = found.swap_remove(self.random.below(found.len() as u64) as usize);
-        let force = self.random.chance(1, 2);
-        self.send_and_receive(&to, Some(from), &target, force);
-    }
-
-    fn send_and_receive(&mut self, of: &str, from: Option<String>, name: &str, force: bool) {
-        let snapshot = format!("{name}@{}", of.split('@').nth(1).unwrap_or_default());
-        let blocks = BlockOptions {
-            large: true,
-            compressed: self.random.chance(1, 2),
-            embedded: self.random.chance(1, 2),
-        };
-        let stamp =
-            self.begin(format!("send {of} from {from:?} | receive {name}, force {force}, {blocks:?}"));
-        let spec = SendSpec { to: of.to_owned(), from, blocks, ..SendSpec::default() };
-        let mut stream = Vec::new();
-        let sent = self.spa.send(&spec, &mut |bytes| {
-            stream.extend_from_slice(bytes);
-            Ok(())
-        });
-        if let Err(e) = sent {
-            self.finding(&format!("send: {e}"));
-        }
-        let mut left = &stream[..];
-        let options = ReceiveOptions { force, ..ReceiveOptions::default() };
-        let received = self.spa.receive(name, &options, &mut |room| {
-            let n = left.len().min(room.len());
-            room[..n].copy_from_slice(&left[..n]);
-            left = &left[n..];
-            Ok(n)
-        });
-        if self.is_done(received.map(drop)) {
-            // Snapshots of the target that are newer than the base have gone.
-            let gone = self.take_gone(&format!("{name}@"));
-            self.add_copy(of, name);
-            self.add_copy(of, &snapshot);
-            self.changed(gone.into_iter().chain([name.to_owned(), snapshot]), stamp, true);
-        }
     }
 
     /// What is not there any more, all of which must begin so.

@@ -1,9 +1,10 @@
 //! What an administrator does to the disks while the pool is worked on: offline, online, attach, detach, replace, spares,
-//! logs and further vdevs.
+//! logs and further vdevs, larger disks.
 //!
 //! What it is: commands by chance, on disks among which those that can be missed never become those that cannot. What it
 //! is not: it has no model of the tree of vdevs; that nothing is lost is what is checked, by what the files hold.
 use crate::plan::Plan;
+use blockdev::BlockDevice;
 use blockdev_sim::{Random, SimDisk};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,6 +28,9 @@ const REFUSALS: [Error; 6] = [
 /// sleeps would have thousands of them beside it.
 const COMMANDS_MAX: usize = 40;
 
+/// Bytes by which disks grow, or a few times as many.
+const GROWTH: u64 = 24 << 20;
+
 /// The path by which the pool knows a disk.
 pub fn path(disk: usize) -> String {
     format!("/dev/sim{disk}")
@@ -39,13 +43,15 @@ pub struct Extra {
     pub nr_movable: usize,
     /// A disk that becomes a vdev of its own.
     pub vdev: Option<Purpose>,
+    /// Disks become larger.
+    pub has_growth: bool,
 }
 
 impl Extra {
     /// Those of a seed whose disks are managed.
     pub fn pick(random: &mut Random) -> Self {
         let vdev = random.pick(&[None, None, Some(Purpose::Log), Some(Purpose::Log), Some(Purpose::Data)]);
-        Self { nr_movable: random.below(3) as usize, vdev }
+        Self { nr_movable: random.below(3) as usize, vdev, has_growth: random.chance(1, 4) }
     }
 
     /// How many they are.
@@ -96,7 +102,9 @@ impl Manager {
             if is_over.load(Ordering::Acquire) {
                 return;
             }
-            if self.plan.extra.vdev.is_some() && self.random.chance(1, 8) {
+            if self.plan.extra.has_growth && self.random.chance(1, 8) {
+                self.grow();
+            } else if self.plan.extra.vdev.is_some() && self.random.chance(1, 8) {
                 self.add_or_remove_vdev();
             } else if !movable.is_empty() {
                 let disk = self.random.pick(&movable);
@@ -147,6 +155,21 @@ impl Manager {
         let devices = vec![self.device(disk)];
         let result = self.spa.add(&[TopSpec { kind: TopKind::Disk, purpose: Purpose::Spare, devices }], None);
         self.done("add as spare", disk, result);
+    }
+
+    /// The disks of a vdev, or one of them, become larger, and the pool is told of it.
+    fn grow(&mut self) {
+        let nr = self.random.below(self.plan.layout.tops.len() as u64) as usize;
+        let Some((_, disks)) = self.plan.layout.disks().nth(nr) else { return };
+        let is_all = self.random.chance(2, 3);
+        let one = self.random.within(disks.start as u64, disks.end as u64) as usize;
+        let added = self.random.within(1, 4) * GROWTH;
+        for disk in disks.filter(|disk| is_all || *disk == one) {
+            self.disks[disk].grow(self.disks[disk].geometry().capacity + added);
+        }
+        if let Some(guid) = self.spa.find_vdev(&path(one)) {
+            self.done("online -e", one, self.spa.online(guid, true));
+        }
     }
 
     /// The disk that is a vdev of its own comes, or goes if it can.

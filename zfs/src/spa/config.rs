@@ -5,7 +5,7 @@
 use super::info::LeafSummary;
 use super::new_vdev::NewTop;
 use super::spec::PoolSpec;
-use crate::vdev::{AllocClass, VdevKind, VdevSpec, VdevState, layout};
+use crate::vdev::{AllocClass, TREE_DEPTH_MAX, VdevKind, VdevSpec, VdevState, layout};
 use crate::{Error, Result};
 use alloc::string::ToString;
 use alloc::sync::Arc;
@@ -14,8 +14,6 @@ use blockdev::BlockDevice;
 use nvpair::{NvList, NvValue};
 use ondisk::{ObjectId, SPA_VERSION_FEATURES};
 
-/// Deepest vdev tree that is read.
-const TREE_DEPTH_MAX: usize = 4;
 /// Most vdevs of one tree.
 const VDEVS_MAX: usize = 4096;
 

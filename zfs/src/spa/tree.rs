@@ -4,14 +4,13 @@
 //! parent keeps its guid and gives the facts of a top-level vdev to the parent; one that loses its top-level parent
 //! takes over the parent's guid and facts, so that a device that was away still recognises the vdev as the same.
 use super::config::{CHILDREN, DTL, HOLE_ARRAY, VDEV_CHILDREN, VDEV_TREE, VDEV_ZAPS};
+use crate::vdev::TREE_DEPTH_MAX;
 use crate::{Error, Result};
 use alloc::string::String;
 use alloc::vec::Vec;
 use nvpair::{NvList, NvValue};
 use ondisk::ObjectId;
 
-/// Deepest vdev: a side of a replacement of a spare's original in a mirror.
-const DEPTH_MAX: usize = 6;
 /// What only top-level vdevs have, apart from their ZAP.
 const TOP_KEYS: [&str; 8] =
     ["metaslab_array", "metaslab_shift", "ashift", "asize", "is_log", "removing", "noalloc", "alloc_bias"];
@@ -37,6 +36,11 @@ impl Place {
     /// Number of its top-level vdev.
     pub(super) fn top(&self) -> usize {
         self.path.first().copied().unwrap_or(0)
+    }
+
+    /// 1 for top-level vdevs.
+    pub(super) fn depth(&self) -> usize {
+        self.path.len()
     }
 
     pub(super) fn is_top(&self) -> bool {
@@ -94,7 +98,7 @@ fn search<'a>(vdev: &'a NvList, guid: u64, path: &mut Vec<usize>) -> Option<&'a 
         if !is_hole && child.get_u64("guid") == Some(guid) {
             return Some(vdev);
         }
-        if path.len() < DEPTH_MAX
+        if path.len() < TREE_DEPTH_MAX
             && let Some(found) = search(child, guid, path)
         {
             return Some(found);

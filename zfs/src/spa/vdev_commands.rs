@@ -10,7 +10,7 @@ use super::sync::When;
 use super::tree::{self, Place};
 use super::{Spa, config};
 use crate::event::Event;
-use crate::vdev::{AllocClass, Leaf, VdevState, layout};
+use crate::vdev::{AllocClass, Leaf, TREE_DEPTH_MAX, VdevState, layout};
 use crate::{Error, Result};
 use alloc::format;
 use alloc::string::ToString;
@@ -96,7 +96,7 @@ impl Spa {
     /// date.
     ///
     /// # Errors
-    /// `NotFound`; `Unsupported` when the target is part of a raidz or being replaced; `NoSpace` for a device that is too
+    /// `NotFound`; `Unsupported` when the target is part of a raidz or being replaced, or stood in for too many times over; `NoSpace` for a device that is too
     /// small, `Invalid` for one with too large blocks, `Busy` for one in use; `ReadOnly`, `Suspended`.
     pub fn attach(self: &Arc<Self>, target: u64, device: &VdevSpec, blocks: Blocks) -> Result<()> {
         let _admin = self.admin.lock();
@@ -110,14 +110,16 @@ impl Spa {
         self.bring(target, device, "mirror", "attach")
     }
 
-    /// Checks that a device may come to the side of the leaf `target`, below a vdev of type `kind`.
+    /// Checks that a device may come to the side of the leaf `target`, below a vdev of type `kind`: also that the tree can
+    /// still be read then. Spares and replacements stand in for one another as often as somebody asks for it.
     fn check_target(&self, target: u64, kind: &str) -> Result<Arc<Leaf>> {
         let (leaf, place) = self.leaf(target)?;
         let is_fine = match kind {
             "mirror" => place.is_top() || place.parent == "mirror",
             _ => !place.is_spare,
         };
-        if is_fine { Ok(leaf) } else { Err(Error::Unsupported) }
+        let depth = place.depth() + usize::from(place.parent != kind);
+        if is_fine && depth <= TREE_DEPTH_MAX { Ok(leaf) } else { Err(Error::Unsupported) }
     }
 
     /// Puts `device`, or a spare, in the place of the leaf `target`: as soon as a resilver has brought it up to date.

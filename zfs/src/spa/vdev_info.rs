@@ -1,14 +1,11 @@
 //! The tree of vdevs as commands show it.
 use super::info::VdevInfo;
 use super::{Spa, config};
-use crate::vdev::{Leaf, VdevErrors, VdevState};
+use crate::vdev::{Leaf, TREE_DEPTH_MAX, VdevErrors, VdevState};
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use nvpair::NvList;
-
-/// Deepest vdev that is shown.
-const DEPTH_MAX: usize = 6;
 
 impl Spa {
     /// The pool as the root of its tree: children are the top-level vdevs, the spares are beside them.
@@ -60,7 +57,8 @@ impl Spa {
 fn describe(vdev: &NvList, leaves: &[Arc<Leaf>], depth: usize) -> VdevInfo {
     let number = |name: &str| vdev.get_u64(name).unwrap_or(0);
     let guid = number("guid");
-    let below = vdev.get_nvlist_array(config::CHILDREN).filter(|_| depth < DEPTH_MAX).unwrap_or_default();
+    let below =
+        vdev.get_nvlist_array(config::CHILDREN).filter(|_| depth < TREE_DEPTH_MAX).unwrap_or_default();
     let children: Vec<VdevInfo> = below.iter().map(|child| describe(child, leaves, depth + 1)).collect();
     let leaf = leaves.iter().find(|leaf| leaf.guid() == guid && children.is_empty());
     let sum = |f: fn(&VdevErrors) -> u64| children.iter().map(|c| f(&c.errors)).sum();

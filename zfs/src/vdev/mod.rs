@@ -38,6 +38,7 @@ pub use leaf::Leaf;
 pub use priority::Priority;
 pub(crate) use probe::Probe;
 pub use sides::{Part, Place};
+pub(crate) use spec::TREE_DEPTH_MAX;
 pub use spec::{VdevKind, VdevSpec};
 pub use top::{ReadIo, Standing, TopInfo, TopVdev, Vdev, WriteIo};
 pub use tree::{Tops, VdevTree};

@@ -6,6 +6,10 @@ use alloc::vec::Vec;
 use blockdev::BlockDevice;
 use ondisk::ObjectId;
 
+/// Deepest vdev that is read and shown, and that commands make, top-level vdevs counted as 1: below a mirror spares and
+/// replacements stand in for one another.
+pub(crate) const TREE_DEPTH_MAX: usize = 8;
+
 /// What a vdev is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VdevKind {

@@ -11,7 +11,7 @@ use super::mirror::Mirror;
 use super::priority::Priority;
 use super::raidz::RaidZ;
 use super::sides::{Part, Place, Sides};
-use super::spec::{VdevKind, VdevSpec};
+use super::spec::{TREE_DEPTH_MAX, VdevKind, VdevSpec};
 use crate::event::EventLog;
 use crate::{Error, Result};
 use abd::{Abd, AbdMut};
@@ -307,10 +307,9 @@ impl Opener<'_> {
     }
 
     fn collect(&self, spec: &VdevSpec, depth: usize, sides: &mut Sides) -> Result<()> {
-        const DEPTH_MAX: usize = 4;
         match spec.kind {
             VdevKind::Leaf | VdevKind::Missing => sides.push(self.leaf(spec)),
-            VdevKind::Mirror if depth < DEPTH_MAX => {
+            VdevKind::Mirror if depth < TREE_DEPTH_MAX => {
                 spec.children.iter().try_for_each(|child| self.collect(child, depth + 1, sides))?;
             }
             _ => return Err(Error::Unsupported),
