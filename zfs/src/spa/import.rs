@@ -155,24 +155,12 @@ impl Spa {
                 spa.claim_logs()?;
             }
             spa.start();
-            crate::scan::load(&spa)?;
-            super::numbers::load(&spa)?;
-            let started = spa.take_over();
-            if started.is_err() {
+            // Nobody would have a pool that goes on writing to devices which somebody else opens next.
+            let opened = spa.begin_work(is_discarding);
+            if opened.is_err() {
                 spa.stop();
             }
-            started?;
-            spa.expand_at_import()?;
-            if is_discarding {
-                spa.finish_discarding()?;
-            }
-            if bugs::is(Bug::ClaimAfterAllocation) {
-                spa.claim_logs()?;
-            }
-            spa.start_beat();
-            spa.destroy_interrupted()?;
-            spa.release_temporary()?;
-            crate::scan::Scan::start(&spa);
+            opened?;
         } else {
             spa.storage.load_metaslabs(&spa.mos, &space_maps::log_index(&spa.mos, &spa.storage)?)?;
             spa.load_checkpoint()?;
@@ -180,6 +168,32 @@ impl Spa {
             super::numbers::load(&spa)?;
         }
         Ok(spa)
+    }
+
+    /// The first groups of a pool that has been opened for writing: it says that it is in use, and goes on with what was under way.
+    fn begin_work(self: &Arc<Self>, is_discarding: bool) -> Result<()> {
+        crate::scan::load(self)?;
+        super::numbers::load(self)?;
+        self.take_over()?;
+        self.expand_at_import()?;
+        if is_discarding {
+            self.finish_discarding()?;
+        }
+        if bugs::is(Bug::ClaimAfterAllocation) {
+            self.claim_logs()?;
+        }
+        self.start_beat();
+        for cleared in [self.destroy_interrupted(), self.release_temporary()] {
+            match cleared {
+                // What cannot be cleared away stays, and keeps nobody from the rest of the pool.
+                Err(e) if e != Error::Suspended => {
+                    log::warn!("zfs: what was left over is not cleared away: {e}")
+                }
+                other => other?,
+            }
+        }
+        crate::scan::Scan::start(self);
+        Ok(())
     }
 
     /// What the labels of a device say.
