@@ -45,6 +45,14 @@ fn wait_suspended(spa: &Arc<Spa>) {
     }
 }
 
+/// Whether it is so within some seconds.
+fn soon(is_so: impl Fn() -> bool) -> bool {
+    (0..20_000).any(|_| {
+        std::thread::sleep(Duration::from_millis(1));
+        is_so()
+    })
+}
+
 fn assert_whole(spa: &Arc<Spa>) {
     spa.sync().unwrap();
     // What the device missed meanwhile is looked after.
@@ -99,6 +107,31 @@ fn users_get_errors_from_a_pool_that_continues() {
         }
         assert_whole(&spa);
     }
+}
+
+#[test]
+fn a_scan_goes_on_when_the_pool_does() {
+    let (disk, spa) = pool(Some(FailMode::Continue));
+    write(&spa);
+    for _ in 0..20 {
+        // Slow enough to be still under way when writes fail.
+        disk.set_hook(Some(Arc::new(|op: &Op| {
+            if matches!(op, Op::Read { .. }) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            None
+        })));
+        // What the device missed may be looked after first.
+        assert!(soon(|| spa.scrub().is_ok()), "{:?}", spa.scan_status());
+        break_writes(&disk, 0);
+        write(&spa);
+        assert_eq!(spa.sync(), Err(Error::Suspended));
+        assert!(spa.scan_status().is_running());
+        disk.set_hook(None);
+        spa.clear(None).unwrap();
+        assert!(soon(|| !spa.scan_status().is_running()), "{:?}", spa.scan_status());
+    }
+    assert_whole(&spa);
 }
 
 #[test]

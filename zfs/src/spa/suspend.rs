@@ -84,6 +84,8 @@ impl Spa {
             return Err(Error::Suspended);
         }
         self.txgs.resume();
+        // Not before: a scan that looks while the pool still counts as suspended would sleep on.
+        self.scan().wake();
         Ok(())
     }
 
@@ -101,7 +103,6 @@ impl Spa {
         }
         self.state.lock().may_go_on = true;
         self.suspension.wake_all();
-        self.scan().wake();
         Ok(())
     }
 }
