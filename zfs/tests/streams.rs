@@ -1,6 +1,6 @@
 //! Streams between pools of ours: whatever happens to objects between two snapshots, the receiver has it afterwards;
 //! and whatever happens to a stream on its way, the receiver has it whole or not at all.
-use blockdev::{BlockDevice, Op};
+use blockdev::BlockDevice;
 use blockdev_host::MemDisk;
 use codec::fletcher::Fletcher4;
 use ondisk::sa::SA_MAGIC;
@@ -9,8 +9,6 @@ use ondisk::{DmuType, ObjectId};
 use rt_std as _;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 use zfs::Error;
 use zfs::dmu::{DmuTx, Dnode, NewObject, Objset, TxSpace};
 use zfs::dsl::{Property, PropertyValue};
@@ -516,56 +514,6 @@ fn what_a_crash_interrupted_is_gone_at_the_next_import() {
     assert_eq!(again.datasets().unwrap().len(), before);
     assert_clean(&again);
     again.export().unwrap();
-}
-
-/// Whatever an import cannot read, early or late: nothing of it goes on when it has failed.
-#[test]
-fn an_import_that_fails_leaves_nobody_who_writes() {
-    let (_, full, _) = two_streams(5);
-    let (disk, dst) = pool("dst");
-    let mut given = 0;
-    let crash = dst.clone();
-    let result = dst.receive("dst/fs", &ReceiveOptions::default(), &mut |buf| {
-        if given > full.len() / 2 {
-            crash.sync().unwrap();
-            crash.abandon();
-            return Err(Error::Fault);
-        }
-        let n = buf.len().min(full.len() - given);
-        buf[..n].copy_from_slice(&full[given..given + n]);
-        given += n;
-        Ok(n)
-    });
-    assert_eq!(result, Err(Error::Fault));
-    drop((dst, crash));
-    for nr_good in 0.. {
-        let copy = Arc::new(disk.snapshot());
-        let nr_reads = Arc::new(AtomicUsize::new(0));
-        let counted = nr_reads.clone();
-        copy.set_hook(Some(Arc::new(move |op: &Op| {
-            let is_late = matches!(op, Op::Read { .. }) && counted.fetch_add(1, Ordering::Relaxed) >= nr_good;
-            is_late.then_some(blockdev::Error::Io)
-        })));
-        let opened = Spa::import(&[copy.clone() as Arc<dyn BlockDevice>], &ImportOptions::default());
-        copy.set_hook(None);
-        if let Ok(spa) = &opened {
-            spa.abandon();
-        }
-        drop(opened);
-        // Whoever is ending still has a moment for it.
-        let is_gone = (0..2000).any(|_| {
-            let is_gone = Arc::strong_count(&copy) == 1;
-            if !is_gone {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            is_gone
-        });
-        assert!(is_gone, "somebody has the disk after {nr_good} reads");
-        if nr_reads.load(Ordering::Relaxed) <= nr_good {
-            assert!(nr_good > 50, "{nr_good}");
-            break;
-        }
-    }
 }
 
 #[test]

@@ -187,7 +187,7 @@ impl Spa {
             match cleared {
                 // What cannot be cleared away stays, and keeps nobody from the rest of the pool.
                 Err(e) if e != Error::Suspended => {
-                    log::warn!("zfs: what was left over is not cleared away: {e}")
+                    log::warn!("zfs: what was left over is not cleared away: {e}");
                 }
                 other => other?,
             }
