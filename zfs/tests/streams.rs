@@ -1,6 +1,6 @@
 //! Streams between pools of ours: whatever happens to objects between two snapshots, the receiver has it afterwards;
 //! and whatever happens to a stream on its way, the receiver has it whole or not at all.
-use blockdev::BlockDevice;
+use blockdev::{BlockDevice, Op};
 use blockdev_host::MemDisk;
 use codec::fletcher::Fletcher4;
 use ondisk::sa::SA_MAGIC;
@@ -9,6 +9,8 @@ use ondisk::{DmuType, ObjectId};
 use rt_std as _;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use zfs::Error;
 use zfs::dmu::{DmuTx, Dnode, NewObject, Objset, TxSpace};
 use zfs::dsl::{Property, PropertyValue};
@@ -490,13 +492,10 @@ fn what_was_interrupted_goes_on() {
     dst.export().unwrap();
 }
 
-#[test]
-fn what_a_crash_interrupted_is_gone_at_the_next_import() {
-    let (_, full, _) = two_streams(5);
-    let (disk, dst) = pool("dst");
-    let before = dst.datasets().unwrap().len();
-    let mut given = 0;
-    let crash = dst.clone();
+/// A pool `dst` whose power was cut while it received, and how many datasets it had before.
+fn cut_off() -> (Arc<MemDisk>, usize) {
+    let ((_, full, _), (disk, dst)) = (two_streams(5), pool("dst"));
+    let (before, mut given, crash) = (dst.datasets().unwrap().len(), 0, dst.clone());
     let result = dst.receive("dst/fs", &ReceiveOptions::default(), &mut |buf| {
         if given > full.len() / 2 {
             crash.sync().unwrap();
@@ -509,11 +508,44 @@ fn what_a_crash_interrupted_is_gone_at_the_next_import() {
         Ok(n)
     });
     assert_eq!(result, Err(Error::Fault));
-    drop((dst, crash));
+    (disk, before)
+}
+
+#[test]
+fn what_a_crash_interrupted_is_gone_at_the_next_import() {
+    let (disk, before) = cut_off();
     let again = Spa::import(&[disk as Arc<dyn BlockDevice>], &ImportOptions::default()).unwrap();
     assert_eq!(again.datasets().unwrap().len(), before);
     assert_clean(&again);
     again.export().unwrap();
+}
+
+/// Whatever an import cannot read, early or late: nothing of it goes on when it has failed. A pool that nobody has would
+/// write to devices that somebody else opens next.
+#[test]
+fn an_import_that_fails_leaves_nobody_who_writes() {
+    let (disk, _) = cut_off();
+    for nr_good in 0.. {
+        let copy = Arc::new(disk.snapshot());
+        let nr_reads = Arc::new(AtomicUsize::new(0));
+        let counted = nr_reads.clone();
+        copy.set_hook(Some(Arc::new(move |op: &Op| {
+            let is_late = matches!(op, Op::Read { .. }) && counted.fetch_add(1, Ordering::Relaxed) >= nr_good;
+            is_late.then_some(blockdev::Error::Io)
+        })));
+        let opened = Spa::import(&[copy.clone() as Arc<dyn BlockDevice>], &ImportOptions::default());
+        copy.set_hook(None);
+        opened.iter().for_each(|spa| spa.abandon());
+        drop(opened);
+        let mut pauses = 0..2000;
+        while Arc::strong_count(&copy) > 1 {
+            assert!(pauses.next().is_some(), "somebody has the disk after {nr_good} reads");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        if nr_reads.load(Ordering::Relaxed) <= nr_good {
+            return;
+        }
+    }
 }
 
 #[test]
