@@ -123,12 +123,8 @@ impl Spa {
         let can_clone = features.contains(&Feature::BlockCloning);
         spa.storage.brt().start(Arc::downgrade(spa.mos.objset()), can_clone);
         spa.storage.init_metaslabs()?;
-        spa.start();
-        let result = spa.fill(spec, vdevs, spares, features, init);
-        if result.is_err() {
-            spa.stop();
-        }
-        result.map(|()| spa)
+        spa.start(|| spa.fill(spec, vdevs, spares, features, init))?;
+        Ok(spa)
     }
 
     fn assemble_new(

@@ -154,13 +154,7 @@ impl Spa {
             } else if !bugs::is(Bug::ClaimAfterAllocation) {
                 spa.claim_logs()?;
             }
-            spa.start();
-            // Nobody would have a pool that goes on writing to devices which somebody else opens next.
-            let opened = spa.begin_work(is_discarding);
-            if opened.is_err() {
-                spa.stop();
-            }
-            opened?;
+            spa.start(|| spa.begin_work(is_discarding))?;
         } else {
             spa.storage.load_metaslabs(&spa.mos, &space_maps::log_index(&spa.mos, &spa.storage)?)?;
             spa.load_checkpoint()?;
@@ -301,15 +295,12 @@ pub(super) fn assemble(
     }
     spa.storage.load_metaslabs(&spa.mos, &space_maps::log_index(&spa.mos, &spa.storage)?)?;
     spa.claim_logs()?;
-    spa.start();
-    let started = crate::scan::load(&spa).and_then(|()| super::numbers::load(&spa)).and_then(|()| {
+    spa.start(|| {
+        crate::scan::load(&spa)?;
+        super::numbers::load(&spa)?;
         spa.set_pool_state(PoolState::Active);
         spa.run_task(super::When::AfterDatasets, first)
-    });
-    if started.is_err() {
-        spa.stop();
-    }
-    started?;
+    })?;
     spa.start_beat();
     Ok(spa)
 }

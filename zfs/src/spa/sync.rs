@@ -83,11 +83,20 @@ impl Drop for TellEnd<'_> {
 }
 
 impl Spa {
-    /// Starts the sync thread.
-    pub(super) fn start(self: &Arc<Self>) {
+    /// Starts the sync thread, with which `open` does the rest of what opening the pool takes. A pool that cannot be opened is
+    /// stopped: nobody would have it, and it would go on writing to devices which somebody else opens next.
+    ///
+    /// # Errors
+    /// Those of `open`.
+    pub(super) fn start(self: &Arc<Self>, open: impl FnOnce() -> Result<()>) -> Result<()> {
         self.storage.refresh_room();
         let spa = self.clone();
         *self.thread.lock() = Some(rt::spawn("txg_sync", move || spa.run()));
+        let opened = open();
+        if opened.is_err() {
+            self.stop();
+        }
+        opened
     }
 
     fn run(self: &Arc<Self>) {
