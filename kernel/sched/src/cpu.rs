@@ -46,7 +46,9 @@ pub(crate) struct Cpu {
 
 static CPUS: [AtomicPtr<Cpu>; CPUS_MAX] = [const { AtomicPtr::new(core::ptr::null_mut()) }; CPUS_MAX];
 static ONLINE: AtomicU64 = AtomicU64::new(0);
-/// CPUs that wait for an interrupt.
+/// CPUs that wait for an interrupt and were given nothing yet. A CPU leaves the set when it takes a thread: an interrupt
+/// that ends the wait may switch to one before the idle loop goes on, and while the bit stayed, all who were woken would
+/// be queued there.
 static IDLE: AtomicU64 = AtomicU64::new(0);
 static SLICE_TICKS: AtomicU64 = AtomicU64::new(SLICE_NS);
 static GRANULARITY_TICKS: AtomicU64 = AtomicU64::new(GRANULARITY_NS);
@@ -182,7 +184,11 @@ impl Cpu {
         if nr_left != 0 {
             self.arm(slice_end);
         }
-        next.or_else(|| self.steal()).unwrap_or(self.idle)
+        let next = next.or_else(|| self.steal()).unwrap_or(self.idle);
+        if previous == self.idle && next != self.idle {
+            IDLE.fetch_and(!(1 << self.id), Ordering::SeqCst);
+        }
+        next
     }
 
     /// Publishes how long the queue is. The lock's release and the fences of its readers order it.
@@ -261,6 +267,9 @@ fn tick() {
         hal::cpu::request_reschedule();
     }
     cpu.check_preemption(now);
+    if cpu.nr_queued.load(Ordering::Relaxed) != 0 {
+        call_for_help(cpu);
+    }
     if cpu.armed_for.load(Ordering::Relaxed) == armed_for && armed_for != NEVER {
         // A timer that cannot count as far as the deadline fires before it: start it again.
         apic::arm_timer(armed_for);
@@ -310,15 +319,37 @@ fn push(thread: ThreadPtr, target: usize) {
 fn choose_cpu(thread: &Thread) -> usize {
     let allowed = thread.affinity() & online_mask();
     let last = thread.cpu.load(Ordering::Relaxed) as usize;
-    let idle = IDLE.load(Ordering::Relaxed) & allowed;
-    if idle >> last & 1 != 0 {
-        last
-    } else if idle != 0 {
-        idle.trailing_zeros() as usize
+    if let Some(idle) = claim_idle(allowed, last) {
+        idle
     } else if allowed >> last & 1 != 0 {
         last
     } else {
         allowed.trailing_zeros() as usize % CPUS_MAX
+    }
+}
+
+/// Takes one of the `allowed` CPUs out of the idle ones, `preferred` if it is among them. It takes a while to wake: who is
+/// woken meanwhile goes elsewhere.
+fn claim_idle(allowed: u64, preferred: usize) -> Option<usize> {
+    loop {
+        let idle = IDLE.load(Ordering::Relaxed) & allowed;
+        if idle == 0 {
+            return None;
+        }
+        let cpu = if idle >> preferred & 1 != 0 { preferred } else { idle.trailing_zeros() as usize };
+        // Another waker may have been quicker.
+        if IDLE.fetch_and(!(1 << cpu), Ordering::SeqCst) >> cpu & 1 != 0 {
+            return Some(cpu);
+        }
+    }
+}
+
+/// Wakes an idle CPU, which takes one of the threads that wait for `cpu`: it found none when it became idle, or the queue's
+/// lock was taken just then.
+fn call_for_help(cpu: &Cpu) {
+    let others = online_mask() & !(1 << cpu.id);
+    if let Some(idle) = claim_idle(others, cpu.id) {
+        apic::send_ipi(idle, irq::VECTOR_RESCHEDULE);
     }
 }
 

@@ -2,12 +2,15 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::arch::naked_asm;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use rt::wait::WaitQueue;
 use rt::{Condvar, JoinHandle, Mutex};
 
 const SPINS: u64 = 20_000;
 const ROUNDS: u64 = 60;
 const PASSES: u64 = 2_000;
+/// Longer than CPUs take to wake, on a busy host too.
+const PATIENCE_NS: u64 = 20_000_000_000;
 
 /// Fills the 128 bytes below the stack pointer, spins, counts the words that changed.
 #[unsafe(naked)]
@@ -99,9 +102,42 @@ pub fn run() -> bool {
     let nr_pairs = rt::nr_cpus() as u64 * 4;
     threads.into_iter().for_each(JoinHandle::join);
     let is_heap_good = allocate_on_all_cpus();
+    let is_spread = woken_at_once_run_everywhere();
     let (damaged, passed) = (nr_damaged.load(Ordering::Relaxed), nr_passed.load(Ordering::Relaxed));
-    log::info!("stress: {damaged} damaged, {passed} passes, heap good: {is_heap_good}");
-    damaged == 0 && passed == nr_pairs * PASSES * 2 && is_heap_good
+    log::info!("stress: {damaged} damaged, {passed} passes, heap good: {is_heap_good}, spread: {is_spread}");
+    damaged == 0 && passed == nr_pairs * PASSES * 2 && is_heap_good && is_spread
+}
+
+/// As many threads as there are CPUs, which sleep, are woken together and run on: soon there is one on each CPU, though
+/// the CPUs take a while to wake.
+fn woken_at_once_run_everywhere() -> bool {
+    let nr_cpus = rt::nr_cpus() as u64;
+    let all = u64::MAX >> (64 - nr_cpus);
+    let start = Arc::new((WaitQueue::new(), AtomicBool::new(false)));
+    let nr_asleep = Arc::new(AtomicU64::new(0));
+    let seen = Arc::new(AtomicU64::new(0));
+    let runner = |_| {
+        let (start, nr_asleep, seen) = (start.clone(), nr_asleep.clone(), seen.clone());
+        rt::spawn("runner", move || {
+            nr_asleep.fetch_add(1, Ordering::SeqCst);
+            start.0.wait("start", || start.1.load(Ordering::SeqCst).then_some(()));
+            let since = rt::now().0;
+            while seen.fetch_or(1 << rt::cpu_id(), Ordering::SeqCst) != all
+                && rt::now().0 - since < PATIENCE_NS
+            {
+                core::hint::spin_loop();
+            }
+        })
+    };
+    let threads: Vec<JoinHandle> = (0..nr_cpus).map(runner).collect();
+    while nr_asleep.load(Ordering::SeqCst) < nr_cpus {
+        rt::sleep(core::time::Duration::from_millis(1));
+    }
+    rt::sleep(core::time::Duration::from_millis(5));
+    start.1.store(true, Ordering::SeqCst);
+    start.0.wake_all();
+    threads.into_iter().for_each(JoinHandle::join);
+    seen.load(Ordering::SeqCst) == all
 }
 
 /// Two threads that hand a turn to each other.
