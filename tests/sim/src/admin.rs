@@ -312,11 +312,13 @@ impl Admin {
         self.now.insert(name.to_owned(), item);
     }
 
-    /// What is not there any more, all of which must begin so.
+    /// What is not there any more, all of which must begin so. What was received anew by its old name went in between.
     fn take_gone(&mut self, prefix: &str) -> Vec<String> {
         let left = listed(&self.spa).unwrap_or_default();
-        let is_gone = |name: &&String| !left.iter().any(|(found, ..)| found == *name);
-        let gone: Vec<String> = self.now.keys().filter(is_gone).cloned().collect();
+        let is_left =
+            |name: &str, id: u64| left.iter().any(|(found, found_id, _)| found == name && *found_id == id);
+        let gone = self.now.iter().filter(|(name, item)| !is_left(name, item.id));
+        let gone: Vec<String> = gone.map(|(name, _)| name.clone()).collect();
         if gone.iter().any(|name| !name.starts_with(prefix)) {
             self.finding(&format!("{gone:?} went with those of {prefix}"));
         }
