@@ -4,7 +4,7 @@ use blockdev_host::{Crash, MemDisk};
 use rt_std as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use zfs::spa::{Blocks, ImportOptions, PoolSpec, Purpose, Spa, TopKind, TopSpec, VdevSpec};
+use zfs::spa::{Blocks, ImportOptions, PoolName, PoolSpec, Purpose, Spa, TopKind, TopSpec, VdevSpec};
 
 const DISK: u64 = 64 << 20;
 /// Bytes of a label, and where in it the configuration begins.
@@ -31,7 +31,8 @@ fn guid(spa: &Spa, nr: usize) -> u64 {
 fn check(disks: &[Arc<MemDisk>], absent: &[usize], what: &str) {
     let there = disks.iter().enumerate().filter(|(nr, _)| !absent.contains(nr));
     let devices: Vec<_> = there.map(|(_, disk)| Arc::new(disk.snapshot()) as Arc<dyn BlockDevice>).collect();
-    let options = ImportOptions { read_only: true, force: true, ..ImportOptions::default() };
+    let pool = PoolName::Name("tank".into());
+    let options = ImportOptions { pool, read_only: true, force: true, ..ImportOptions::default() };
     let spa = Spa::import(&devices, &options).unwrap_or_else(|e| panic!("{what}, without {absent:?}: {e}"));
     let report = spa.verify(&mut |_| {}).unwrap();
     assert!(report.is_clean(), "{what}, without {absent:?}: {:#?}", report.findings);
@@ -98,6 +99,12 @@ fn a_power_cut_while_a_side_leaves() {
 fn a_power_cut_while_a_side_comes() {
     let tops = |disks: &[Arc<MemDisk>]| vec![top(disks, TopKind::Disk, Purpose::Data, &[0])];
     cut_everywhere(1, &tops, 2, &[], &|spa, disks| spa.attach(guid(spa, 0), &device(disks, 1), Blocks::Fit));
+}
+
+/// The sides that leave have labels of both pools for a while.
+#[test]
+fn a_power_cut_while_a_pool_is_split() {
+    cut_everywhere(1, &two_mirrors, 4, &[1, 3], &|spa, _| spa.split("other", &[])?.export());
 }
 
 #[test]

@@ -305,6 +305,14 @@ pub(super) fn assemble(
     Ok(spa)
 }
 
+impl Found {
+    /// The pool's name and guid, for people.
+    fn describe(&self) -> String {
+        let guid = self.config.get_u64("pool_guid").unwrap_or(0);
+        format!("{} ({guid})", self.config.get_str("name").unwrap_or("?"))
+    }
+}
+
 /// Sorts the devices by pool and picks the one that is wanted.
 fn find(devices: &[Arc<dyn BlockDevice>], wanted: &PoolName) -> Result<Found> {
     let mut pools: BTreeMap<u64, Vec<Candidate>> = BTreeMap::new();
@@ -337,7 +345,7 @@ fn find(devices: &[Arc<dyn BlockDevice>], wanted: &PoolName) -> Result<Found> {
     let mut matching: Vec<Found> = pools
         .into_iter()
         .filter_map(|(guid, candidates)| {
-            let candidates = believed(candidates);
+            let candidates = believed(guid, candidates);
             let config = candidates.first()?.labels.config.clone();
             let is_wanted = match wanted {
                 PoolName::Any => true,
@@ -349,8 +357,10 @@ fn find(devices: &[Arc<dyn BlockDevice>], wanted: &PoolName) -> Result<Found> {
         .collect();
     match (matching.pop(), matching.is_empty()) {
         (Some(found), true) => Ok(found),
-        (Some(_), false) => {
-            log::error!("zfs: several pools on these devices: say which");
+        (Some(last), false) => {
+            matching.push(last);
+            let names: Vec<String> = matching.iter().map(Found::describe).collect();
+            log::error!("zfs: several pools on these devices, say which: {}", names.join(", "));
             Err(Error::Invalid)
         }
         (None, _) => Err(Error::NotFound),
@@ -364,15 +374,20 @@ fn find(devices: &[Arc<dyn BlockDevice>], wanted: &PoolName) -> Result<Found> {
 /// guid, a device that was to come is in the tree. The other two labels are still those of the uberblock. A device that
 /// was away keeps what it said last, which may be of a vdev long gone: the newest word on each vdev counts.
 ///
+/// A device that was another pool's then has no part in this one: a power cut ended a split before the new pool's first group.
+///
 /// Some have no label that old: a device that was in no pool then, or one whose older pair an earlier power cut has torn.
 /// The latter belongs to the pool all the same, so they come last: nothing is taken from their labels that another one tells.
-fn believed(candidates: Vec<Candidate>) -> Vec<Candidate> {
+fn believed(pool: u64, candidates: Vec<Candidate>) -> Vec<Candidate> {
     let all = candidates.iter().flat_map(|c| c.labels.uberblocks.iter().copied());
     let newest = label::best_uberblock(all, None).map_or(Txg(u64::MAX), |u| u.txg);
     let (mut believed, mut early) = (Vec::new(), Vec::new());
     for candidate in candidates {
         match candidate.at_group(newest) {
-            Ok(candidate) => believed.push(candidate),
+            Ok(candidate) if candidate.labels.config.get_u64("pool_guid") == Some(pool) => {
+                believed.push(candidate);
+            }
+            Ok(_) => {}
             Err(candidate) => early.push(candidate),
         }
     }

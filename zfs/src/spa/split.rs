@@ -11,12 +11,11 @@
 //!
 //! Source: `spa_vdev_split_mirror` (spa.c).
 use super::import::assemble;
-use super::sync::When;
 use super::{ImportOptions, Spa, config, features, tree};
 use crate::dmu::DmuTx;
 use crate::dsl::names;
 use crate::scan::ScanState;
-use crate::vdev::{Leaf, VdevState};
+use crate::vdev::{AllocClass, Leaf, VdevState};
 use crate::zio::SyncCtx;
 use crate::{Error, Result};
 use alloc::format;
@@ -83,14 +82,14 @@ impl Spa {
     }
 
     /// Makes a pool called `name` of the sides that [`Self::split_sides`] gives for `wanted`. It is open when this
-    /// returns, and holds what the pool held.
+    /// returns, and holds what the pool held. Until then nobody else is to use the sides' devices.
     ///
     /// # Errors
-    /// As [`Self::split_sides`]; `Invalid` for a name no pool can have or that is this one's; `Exists` when the pool has
-    /// a checkpoint; `ReadOnly`, `Suspended`. When the new pool cannot be opened: what importing gives; the sides have
-    /// left the pool all the same.
+    /// As [`Self::split_sides`]; `Busy` also while a log vdev holds what is not replayed yet; `Invalid` for a name no pool
+    /// can have or that is this one's; `Exists` when the pool has a checkpoint; `ReadOnly`, `Suspended`. When the new pool
+    /// cannot be opened: what importing gives; the sides have left the pool all the same.
     pub fn split(self: &Arc<Self>, name: &str, wanted: &[u64]) -> Result<Arc<Self>> {
-        let _admin = self.admin.lock();
+        let admin = self.admin.lock();
         self.check_writable()?;
         self.check_no_checkpoint()?;
         names::check(name).map_err(|_| Error::Invalid)?;
@@ -99,24 +98,51 @@ impl Spa {
         }
         let chosen = self.split_sides(wanted)?;
         let sides = self.sides_to_split(&chosen)?;
-        // Logs hold nothing that the sides do not.
+        let tops = self.storage.vdevs();
+        let logs: Vec<_> = tops.iter().filter(|top| top.info().class == AllocClass::Log).collect();
+        let ids: Vec<u32> = logs.iter().map(|top| top.info().id).collect();
+        ids.iter().for_each(|id| self.storage.set_excluded(*id, true));
+        let result = self.take_sides(&chosen, &sides, (name, &ids));
+        let usable = logs.iter().filter(|top| !top.is_lost_log());
+        usable.for_each(|top| self.storage.set_excluded(top.info().id, false));
+        let (new, before) = result?;
+        // The sides are none of this pool's any more, and the new one has a lock of its own.
+        drop(admin);
+        self.open_split(&sides, new, before)
+    }
+
+    /// Makes the sides a copy that misses nothing, and takes them out of the pool: the new pool's configuration, and what
+    /// the pool's was. `logs`: its log vdevs, excluded from allocation.
+    fn take_sides(
+        self: &Arc<Self>,
+        chosen: &[u64],
+        sides: &[Arc<Leaf>],
+        (name, logs): (&str, &[u32]),
+    ) -> Result<(NvList, NvList)> {
+        if !logs.is_empty() {
+            // The new pool has none of them. From now on intent logs lie on the mirrors.
+            self.empty_logs(logs)?;
+        }
         self.txgs.sync_all()?;
         let before = self.config.lock().clone();
-        let new = tree::split(&before, &chosen, name, self.env.guid())?;
+        let new = tree::split(&before, chosen, name, self.env.guid())?;
+        let (checked, chosen) = (chosen.to_vec(), chosen.to_vec());
         let command = format!("zpool split {} {name}", self.mos.pool_name());
-        self.run_task(When::AfterDatasets, move |spa, ctx, tx| {
+        // A side may have missed a write since it was chosen.
+        let check = move |spa: &Arc<Self>| spa.sides_to_split(&checked).map(drop);
+        self.run_checked(check, move |spa, (), ctx, tx| {
             for guid in &chosen {
                 spa.split_side(ctx, tx, *guid)?;
             }
             spa.note(tx, &command)
         })?;
-        for side in &sides {
+        for side in sides {
             while !side.is_idle() {
                 side.poll();
                 rt::sleep(LOOK_EVERY);
             }
         }
-        self.open_split(&sides, new, before)
+        Ok((new, before))
     }
 
     /// Takes a side out of its mirror, and leaves on it what it has.

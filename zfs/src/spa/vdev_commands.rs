@@ -344,6 +344,19 @@ impl Spa {
 
     /// Waits until nothing is allocated on a vdev any more, and takes it out.
     fn empty_and_remove(self: &Arc<Self>, id: u32, command: &str) -> Result<()> {
+        self.empty_logs(&[id])?;
+        let command = command.to_string();
+        self.run_task(When::AfterDatasets, move |spa, ctx, tx| {
+            spa.remove_top(ctx, tx, id as usize)?;
+            spa.note(tx, &command)
+        })
+    }
+
+    /// Waits until nothing is allocated any more on log vdevs that are excluded from allocation.
+    ///
+    /// # Errors
+    /// `Busy` when something stays: logs that are not replayed yet.
+    pub(super) fn empty_logs(self: &Arc<Self>, ids: &[u32]) -> Result<()> {
         // A chain keeps its last block until someone commits again.
         self.end_logs()?;
         for _ in 0..SETTLE_GROUPS {
@@ -353,14 +366,7 @@ impl Spa {
                 Ok(())
             })?;
         }
-        if !self.storage.is_vdev_empty(id) {
-            return Err(Error::Busy);
-        }
-        let command = command.to_string();
-        self.run_task(When::AfterDatasets, move |spa, ctx, tx| {
-            spa.remove_top(ctx, tx, id as usize)?;
-            spa.note(tx, &command)
-        })
+        if ids.iter().all(|id| self.storage.is_vdev_empty(*id)) { Ok(()) } else { Err(Error::Busy) }
     }
 
     /// Smallest device that could take the place of a leaf, in bytes.

@@ -164,6 +164,41 @@ fn a_log_is_removed_only_when_nothing_is_left_to_replay() {
     assert_clean(&spa);
 }
 
+/// The new pool gets no log vdev, and misses nothing that was in one.
+#[test]
+fn a_pool_is_split_while_its_log_is_in_use() {
+    let disks: Vec<_> = (0..3).map(|_| Arc::new(MemDisk::new(128 << 20))).collect();
+    let vdev =
+        |n: usize| VdevSpec { device: disks[n].clone(), path: format!("/dev/disk{n}"), is_file: false };
+    let tops = vec![
+        TopSpec { kind: TopKind::Mirror, purpose: Purpose::Data, devices: vec![vdev(0), vdev(1)] },
+        TopSpec { kind: TopKind::Disk, purpose: Purpose::Log, devices: vec![vdev(2)] },
+    ];
+    let spa = Spa::create(tops, &PoolSpec::new("tank"), &mut |tx, objset| {
+        create_fs(tx, objset, &CreateOptions::default())
+    })
+    .unwrap();
+    let tree = tree_of(&spa);
+    let names = ["/a", "/b", "/c"];
+    for name in names {
+        tree.write(name, name.as_bytes()).unwrap();
+        fsync(&tree, name);
+    }
+    let other = spa.split("other", &[]).unwrap();
+    tree.write("/later", b"here").unwrap();
+    fsync(&tree, "/later");
+    let copy = Tree::new(mount(&other, "other", &MountOptions::default()).unwrap());
+    for name in names {
+        assert_eq!(copy.read(name).unwrap(), name.as_bytes());
+    }
+    assert!(copy.read("/later").is_err());
+    assert_clean(&other);
+    assert_clean(&spa);
+    drop((tree, copy));
+    spa.abandon();
+    other.abandon();
+}
+
 /// What was logged after the checkpoint belongs to groups that are given up.
 #[test]
 fn going_back_to_a_checkpoint_empties_logs() {
