@@ -13,12 +13,12 @@ use crate::worker::{Record, Shared};
 use blockdev_sim::Random;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use vfs::{Caller, FileSystem, OpenFlags, SliceSource, WalkFrom};
 use zfs::Error;
 use zfs::spa::Spa;
 
+mod replicas;
 mod streams;
 
 /// Datasets beside the root's, and snapshots, that are let grow.
@@ -151,6 +151,7 @@ impl Admin {
             20 => self.rename(),
             21 => self.scrub(),
             22 => self.checkpoint(),
+            23 if nr_datasets < DATASETS_MAX => self.replicate(),
             23 | 24 => self.receive_on_top(),
             25 if self.random.chance(1, 2) => self.give_up_receive(),
             25 => rt::sleep(Duration::from_micros(self.random.below(20_000))),
@@ -162,7 +163,7 @@ impl Admin {
     // --- time and the model --------------------------------------------------------------------------------------
 
     fn tick(&self) -> u64 {
-        self.shared.clock.fetch_add(1, Ordering::SeqCst) + 1
+        self.shared.tick()
     }
 
     fn open_txg(&self) -> u64 {

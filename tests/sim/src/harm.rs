@@ -73,13 +73,18 @@ pub fn vanish(disks: &[Arc<SimDisk>], mut random: Random, is_over: &AtomicBool) 
     while !is_over.load(Ordering::Acquire) {
         rt::sleep(Duration::from_micros(random.below(slow)));
         let disk = &disks[random.below(disks.len() as u64) as usize];
-        let state = disk.state();
-        disk.vanish();
-        rt::sleep(Duration::from_micros(random.below(slow)));
-        let has_lost_power = random.chance(1, 2);
-        let left = has_lost_power.then(|| state.crash(CrashMode::pick(&mut random), &mut random));
-        disk.reappear(left);
+        vanish_once(disk, &mut random, slow);
     }
+}
+
+/// Lets a disk vanish and come back, with or without what its cache held; `slow`: microseconds it is away at most.
+pub fn vanish_once(disk: &SimDisk, random: &mut Random, slow: u64) {
+    let state = disk.state();
+    disk.vanish();
+    rt::sleep(Duration::from_micros(random.below(slow)));
+    let has_lost_power = random.chance(1, 2);
+    let left = has_lost_power.then(|| state.crash(CrashMode::pick(random), random));
+    disk.reappear(left);
 }
 
 /// Changes bits of some of what a disk holds, labels included.

@@ -27,6 +27,7 @@ pub mod manage;
 pub mod plan;
 pub mod pool;
 pub mod seed;
+pub mod split;
 pub mod tree;
 pub mod watch;
 pub mod worker;

@@ -1,9 +1,13 @@
 //! What an administrator does to the disks while the pool is worked on: offline, online, attach, detach, replace, spares,
-//! logs and further vdevs, larger disks.
+//! logs and further vdevs, larger disks, disks that are away for a while, so that spares come in; and a pool of mirrors is split.
 //!
 //! What it is: commands by chance, on disks among which those that can be missed never become those that cannot. What it
 //! is not: it has no model of the tree of vdevs; that nothing is lost is what is checked, by what the files hold.
+use crate::harm::vanish_once;
+use crate::layout::Top;
 use crate::plan::Plan;
+use crate::split::{self, Split};
+use crate::worker::Shared;
 use blockdev::BlockDevice;
 use blockdev_sim::{Random, SimDisk};
 use std::sync::Arc;
@@ -45,13 +49,23 @@ pub struct Extra {
     pub vdev: Option<Purpose>,
     /// Disks become larger.
     pub has_growth: bool,
+    /// Disks are away for a while.
+    pub has_vanishing: bool,
+    /// A pool of mirrors is split.
+    pub has_split: bool,
 }
 
 impl Extra {
     /// Those of a seed whose disks are managed.
     pub fn pick(random: &mut Random) -> Self {
         let vdev = random.pick(&[None, None, Some(Purpose::Log), Some(Purpose::Log), Some(Purpose::Data)]);
-        Self { nr_movable: random.below(3) as usize, vdev, has_growth: random.chance(1, 4) }
+        Self {
+            nr_movable: random.below(3) as usize,
+            vdev,
+            has_growth: random.chance(1, 4),
+            has_vanishing: random.chance(1, 3),
+            has_split: random.chance(1, 2),
+        }
     }
 
     /// How many they are.
@@ -87,6 +101,8 @@ pub struct Manager {
     pub disks: Vec<Arc<SimDisk>>,
     /// What decides.
     pub random: Random,
+    /// The clock, and what has become of the pool.
+    pub shared: Arc<Shared>,
 }
 
 impl Manager {
@@ -102,8 +118,18 @@ impl Manager {
             if is_over.load(Ordering::Acquire) {
                 return;
             }
+            if self.plan.extra.has_split && self.random.chance(1, 8) && self.split() {
+                // What the other pool has is left alone, to be looked at.
+                return;
+            }
             if self.plan.extra.has_growth && self.random.chance(1, 8) {
                 self.grow();
+            } else if self.plan.extra.has_vanishing
+                && !self.plan.harmed.is_empty()
+                && self.random.chance(1, 6)
+            {
+                let disk = self.random.pick(&movable);
+                vanish_once(&self.disks[disk], &mut self.random, slow);
             } else if self.plan.extra.vdev.is_some() && self.random.chance(1, 8) {
                 self.add_or_remove_vdev();
             } else if !movable.is_empty() {
@@ -185,6 +211,37 @@ impl Manager {
                 self.done("add", disk, result);
             }
         }
+    }
+
+    /// Of each mirror the disk that can be missed becomes part of another pool; false when that cannot be.
+    fn split(&mut self) -> bool {
+        let is_mirror = |(top, disks): &(Top, std::ops::Range<usize>)| {
+            top.kind == TopKind::Mirror && self.plan.harmed.iter().any(|disk| disks.contains(disk))
+        };
+        let has_to = |(top, _): &(Top, _)| top.purpose != Purpose::Log;
+        if !self.plan.layout.disks().filter(has_to).all(|top| is_mirror(&top)) {
+            return false;
+        }
+        let goes =
+            |(_, mut disks): (Top, std::ops::Range<usize>)| disks.find(|d| self.plan.harmed.contains(d));
+        let disks: Vec<usize> = self.plan.layout.disks().filter(has_to).filter_map(goes).collect();
+        let guids: Option<Vec<u64>> = disks.iter().map(|disk| self.spa.find_vdev(&path(*disk))).collect();
+        let Some(guids) = guids else { return false };
+        // A mirror that has come since would give one that cannot be missed.
+        let Ok(sides) = self.spa.split_plan(&guids) else { return false };
+        if sides.iter().any(|(_, side)| !disks.iter().any(|disk| path(*disk) == *side)) {
+            return false;
+        }
+        let first = *disks.first().unwrap_or(&0);
+        let begun = Split::begin(&self.shared, &self.spa, disks);
+        let result = self.spa.split(split::NAME, &guids);
+        let is_done = result.is_ok();
+        let result = result.and_then(|other| other.export());
+        if is_done {
+            begun.end(&self.shared, &self.spa);
+        }
+        self.done("split", first, result);
+        is_done
     }
 
     fn done(&self, what: &str, disk: usize, result: zfs::Result<()>) {

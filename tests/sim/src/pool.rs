@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use vfs::{MountFlags, Namespace};
 use zfs::dsl::Property;
-use zfs::spa::{ImportOptions, MemoryLimits, PoolSpec, Spa, TopSpec, VdevSpec};
+use zfs::spa::{ImportOptions, MemoryLimits, PoolName, PoolSpec, Spa, TopSpec, VdevSpec};
 use zpl::{CreateOptions, MountOptions, ZplFs, create_fs, mount};
 
 /// Name of the pool, and of its root dataset.
@@ -25,8 +25,8 @@ pub struct Open {
 }
 
 impl Open {
-    fn new(spa: Arc<Spa>) -> Result<Self, String> {
-        let fs = mount_one(&spa, POOL)?;
+    fn new(spa: Arc<Spa>, name: &str) -> Result<Self, String> {
+        let fs = mount_one(&spa, name)?;
         let ns = namespace(&fs)?;
         Ok(Self { spa, fs, ns })
     }
@@ -119,7 +119,7 @@ pub fn create(plan: &Plan, disks: &[Arc<SimDisk>]) -> Result<Open, String> {
     let spa = Spa::create(tops.collect(), &spec, &mut |tx, objset| {
         create_fs(tx, objset, &CreateOptions::default())
     });
-    Open::new(spa.map_err(|e| format!("create: {e}"))?)
+    Open::new(spa.map_err(|e| format!("create: {e}"))?, POOL)
 }
 
 /// Opens the pool that is on the disks.
@@ -129,10 +129,28 @@ pub fn import(plan: &Plan, disks: &[Arc<SimDisk>]) -> Result<Open, String> {
 
 /// Opens the pool that is on the disks, or what its checkpoint kept of it.
 pub fn import_with(plan: &Plan, disks: &[Arc<SimDisk>], rewind_to_checkpoint: bool) -> Result<Open, String> {
-    let options =
-        ImportOptions { force: true, rewind_to_checkpoint, memory: memory(plan), ..ImportOptions::default() };
+    import_as(plan, disks, (POOL, rewind_to_checkpoint))
+}
+
+/// Opens the pool of that name.
+pub fn import_named(plan: &Plan, disks: &[Arc<SimDisk>], name: &str) -> Result<Open, String> {
+    import_as(plan, disks, (name, false))
+}
+
+fn import_as(
+    plan: &Plan,
+    disks: &[Arc<SimDisk>],
+    (name, rewind_to_checkpoint): (&str, bool),
+) -> Result<Open, String> {
+    let options = ImportOptions {
+        pool: PoolName::Name(name.to_owned()),
+        force: true,
+        rewind_to_checkpoint,
+        memory: memory(plan),
+        ..ImportOptions::default()
+    };
     let spa = Spa::import(&devices(disks), &options).map_err(|e| format!("import: {e}"))?;
-    let opened = Open::new(spa.clone());
+    let opened = Open::new(spa.clone(), name);
     if opened.is_err() {
         spa.abandon();
     }
@@ -147,6 +165,7 @@ pub fn import_with(plan: &Plan, disks: &[Arc<SimDisk>], rewind_to_checkpoint: bo
 pub fn check_older(plan: &Plan, disks: &[Arc<SimDisk>], txg: u64, base: u64) -> Result<(), String> {
     let rewind_txg = Some(txg.saturating_sub(1));
     let options = ImportOptions {
+        pool: PoolName::Name(POOL.to_owned()),
         read_only: true,
         force: true,
         rewind_txg,
@@ -168,9 +187,11 @@ pub fn check_older(plan: &Plan, disks: &[Arc<SimDisk>], txg: u64, base: u64) -> 
     if report.is_clean() { Ok(()) } else { Err(format!("as of before group {txg}: {:?}", report.findings)) }
 }
 
-/// The newest whole transaction group on the disks, 0 if there is none.
+/// The newest whole transaction group of the pool on the disks, 0 if there is none.
 pub fn newest_txg(disks: &[Arc<SimDisk>]) -> u64 {
-    let of = |device: &Arc<dyn BlockDevice>| Spa::probe(device).map_or(0, |label| label.txg);
+    let of = |device: &Arc<dyn BlockDevice>| {
+        Spa::probe(device).ok().filter(|label| label.pool == POOL).map_or(0, |label| label.txg)
+    };
     devices(disks).iter().map(of).max().unwrap_or(0)
 }
 

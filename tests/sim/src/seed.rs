@@ -6,6 +6,7 @@ use crate::history::Cut;
 use crate::manage::{self, Manager};
 use crate::plan::Plan;
 use crate::pool::{self, Open};
+use crate::split::Split;
 use crate::tree::Tree;
 use crate::watch::{Capture, Watch};
 use crate::worker::{Record, Shared, Worker};
@@ -108,10 +109,11 @@ impl Run {
         let shared = Shared::new(&self.plan, &open);
         watch.follow(&shared);
         self.harm(&disks);
-        let troubles = self.make_trouble(&open, &disks);
+        let troubles = self.make_trouble(&open, &disks, &shared);
         let (records, admin) = self.work(&shared, &open, &tree);
         troubles.end();
         let sync_acks = shared.sync_acks.lock().clone();
+        let split = shared.split.lock().clone();
         drop(shared);
         let (captures, nr_requests) = watch.finish();
         self.report.requests += nr_requests;
@@ -125,7 +127,7 @@ impl Run {
         }
         drop(disks);
         must("a snapshot", admin.check_taken(&records, &sync_acks));
-        let moments = Moments { generation, base_txg, records, admin, sync_acks };
+        let moments = Moments { generation, base_txg, records, admin, sync_acks, split };
         self.try_cuts(&captures, &moments);
         if self.is_lying {
             return Vec::new();
@@ -153,7 +155,7 @@ impl Run {
     }
 
     /// From now on disks vanish and come back, or are taken out and put in, if the plan says so.
-    fn make_trouble(&mut self, open: &Open, disks: &[Arc<SimDisk>]) -> Troubles {
+    fn make_trouble(&mut self, open: &Open, disks: &[Arc<SimDisk>], shared: &Arc<Shared>) -> Troubles {
         let is_over = Arc::new(AtomicBool::new(false));
         let (until, harmed) = (is_over.clone(), self.plan.harmed.clone());
         let thread = match self.plan.harm {
@@ -164,7 +166,8 @@ impl Run {
             }
             Harm::Managed => {
                 let (spa, plan, random) = (open.spa.clone(), self.plan.clone(), self.random.fork());
-                let manager = Manager { spa, plan, disks: disks.to_vec(), random };
+                let (disks, shared) = (disks.to_vec(), shared.clone());
+                let manager = Manager { spa, plan, disks, random, shared };
                 Some(rt::spawn("troubles", move || manager.run(&until)))
             }
             Harm::None | Harm::Rot | Harm::Faulty | Harm::Lies => None,
@@ -309,6 +312,10 @@ impl Run {
         if result.is_ok() && may_go_back && self.random.chance(1, 4) {
             result = self.go_back(capture.at, images, moments);
         }
+        if let (Ok(()), Some(split)) = (&result, &moments.split) {
+            let disks = pool::instant_disks(&self.plan, images);
+            result = split.check(&self.plan, &disks, capture.at, (&moments.records, self.has_log));
+        }
         if let Err(what) = result {
             panic!(
                 "generation {}, cut {mode} at request {} ({:?}), moment {}, without disks {missing:?}: {what}",
@@ -424,6 +431,7 @@ struct Moments {
     records: Vec<Record>,
     admin: AdminRecord,
     sync_acks: Vec<(u64, u64)>,
+    split: Option<Split>,
 }
 
 impl Moments {

@@ -40,10 +40,7 @@ impl Admin {
 
     /// What has changed from one snapshot to a later one goes to a dataset that has the first.
     pub(super) fn receive_on_top(&mut self) {
-        let all = match self.spa.datasets() {
-            Ok(all) => all,
-            Err(e) => self.finding(&format!("listing datasets: {e}")),
-        };
+        let all = self.datasets();
         let snapshots = || all.iter().filter(|d| d.is_snapshot);
         let mut found = Vec::new();
         for to in snapshots() {
@@ -133,10 +130,7 @@ impl Admin {
 
     /// A receive that nobody goes on with is given up.
     pub(super) fn give_up_receive(&mut self) {
-        let all = match self.spa.datasets() {
-            Ok(all) => all,
-            Err(e) => self.finding(&format!("listing datasets: {e}")),
-        };
+        let all = self.datasets();
         let is_half = |name: &String| self.spa.resume_token(name).is_ok_and(|token| token.is_some());
         let mut names = all.into_iter().filter(|d| !d.is_snapshot).map(|d| d.name);
         let Some(name) = names.find(is_half) else { return };
@@ -209,6 +203,6 @@ impl Admin {
 }
 
 /// The dataset of a snapshot.
-fn path(name: &str) -> String {
+pub(super) fn path(name: &str) -> String {
     name.split('@').next().unwrap_or_default().to_owned()
 }

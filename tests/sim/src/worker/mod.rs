@@ -12,6 +12,7 @@
 use crate::history::{History, Version};
 use crate::plan::{Class, Plan};
 use crate::pool::{Open, POOL};
+use crate::split::Split;
 use crate::tree::{Body, Meta, name_sum, state_hash};
 use blockdev_sim::Random;
 use rt::SpinLock;
@@ -38,6 +39,8 @@ pub struct Shared {
     pub clock: AtomicU64,
     /// At the first moment everything that ended before the second was acknowledged as durable.
     pub sync_acks: SpinLock<Vec<(u64, u64)>>,
+    /// A pool that is, or was, being split off.
+    pub split: SpinLock<Option<Split>>,
     spa: Arc<Spa>,
     fs: Arc<ZplFs>,
     ns: Arc<Namespace>,
@@ -50,10 +53,16 @@ impl Shared {
             plan: plan.clone(),
             clock: AtomicU64::new(1),
             sync_acks: SpinLock::default(),
+            split: SpinLock::default(),
             spa: open.spa.clone(),
             fs: open.fs.clone(),
             ns: open.ns.clone(),
         })
+    }
+
+    /// Something begins or ends: the moment.
+    pub fn tick(&self) -> u64 {
+        self.clock.fetch_add(1, Ordering::SeqCst) + 1
     }
 
     /// The moment now.
@@ -172,7 +181,7 @@ impl Worker {
     // --- time ----------------------------------------------------------------------------------------------------
 
     fn tick(&self) -> u64 {
-        self.shared.clock.fetch_add(1, Ordering::SeqCst) + 1
+        self.shared.tick()
     }
 
     fn open_txg(&self) -> u64 {
