@@ -1,8 +1,9 @@
 //! Progress bars on a terminal, one line for each phase elsewhere, nothing with `--json`.
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use mkfs::build::Progress;
 use mkfs::size::Size;
 use mkfs::tree::import::Totals;
+use std::cell::Cell;
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
@@ -59,34 +60,41 @@ impl Progress for BuildProgress {
     }
 }
 
-/// A bar for a walk of known length.
-pub struct WalkProgress(Option<ProgressBar>);
+/// A bar for a walk of known length. It is drawn when the length is known: a bar of nothing would look full.
+pub struct WalkProgress {
+    bar: Option<ProgressBar>,
+    is_drawn: Cell<bool>,
+}
 
 impl WalkProgress {
     /// A bar on a terminal.
     pub fn new(mode: Mode, what: &str) -> Self {
         if mode == Mode::Json || !std::io::stderr().is_terminal() {
-            return Self(None);
+            return Self { bar: None, is_drawn: Cell::new(false) };
         }
-        let bar = ProgressBar::new(0);
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
         let style = "{msg} [{bar:40}] {bytes}/{total_bytes} {eta}";
         bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.set_message(what.to_owned());
-        Self(Some(bar))
+        Self { bar: Some(bar), is_drawn: Cell::new(false) }
     }
 
     /// So far.
     pub fn set(&self, done: u64, total: u64) {
-        if let Some(bar) = &self.0 {
+        if let Some(bar) = &self.bar {
             bar.set_length(total);
             bar.set_position(done);
+            if total > 0 && !self.is_drawn.replace(true) {
+                bar.set_draw_target(ProgressDrawTarget::stderr());
+                bar.tick();
+            }
         }
     }
 }
 
 impl Drop for WalkProgress {
     fn drop(&mut self) {
-        if let Some(bar) = &self.0 {
+        if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
     }

@@ -1,6 +1,7 @@
 //! Commands on datasets as a user of zfs(8) runs them.
 mod common;
 use common::Desk;
+use std::process::{Command, Stdio};
 
 fn pool() -> Desk {
     let desk = Desk::new();
@@ -32,6 +33,23 @@ fn listings_have_the_habits_of_zfs() {
     desk.refused(&["list", "a.img", "nope"], 65, &["'tank/nope'", "does not exist"]);
     desk.refused(&["list", "-t", "nope", "a.img"], 65, &["filesystem, volume, snapshot, bookmark"]);
     desk.refused(&["get", "a.img", "nope", "home"], 65, &["no property 'nope'"]);
+}
+
+/// `script` gives the program a terminal.
+#[test]
+fn bars_are_drawn_on_terminals_only() {
+    let desk = pool();
+    desk.ok("snap create a.img home@s");
+    let line = format!("stty cols 100; {} send a.img home@s -o out", env!("CARGO_BIN_EXE_zeo"));
+    let mut script = Command::new("script");
+    script.args(["-qefc", &line, "/dev/null"]).current_dir(desk.path("")).stdin(Stdio::null());
+    let output = script.output().expect("script starts");
+    let drawn = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{drawn}");
+    assert!(drawn.contains("send [") && drawn.contains("KiB"), "{drawn}");
+    assert!(!drawn.contains("0 B/0 B"), "a bar of nothing looks full: {drawn}");
+    let plain = desk.run(&["send", "a.img", "home@s", "-o", "again"]);
+    assert!(plain.status.success() && plain.stderr.is_empty() && plain.stdout.is_empty());
 }
 
 #[test]
