@@ -267,7 +267,8 @@ fn tick() {
         hal::cpu::request_reschedule();
     }
     cpu.check_preemption(now);
-    if cpu.nr_queued.load(Ordering::Relaxed) != 0 {
+    // What an idle CPU has been given it takes itself.
+    if cpu.nr_queued.load(Ordering::Relaxed) != 0 && cpu.current() != cpu.idle {
         call_for_help(cpu);
     }
     if cpu.armed_for.load(Ordering::Relaxed) == armed_for && armed_for != NEVER {
