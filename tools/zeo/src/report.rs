@@ -3,7 +3,6 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use mkfs::build::Progress;
 use mkfs::size::Size;
 use mkfs::tree::import::Totals;
-use std::cell::Cell;
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
@@ -61,30 +60,27 @@ impl Progress for BuildProgress {
 }
 
 /// A bar for a walk of known length. It is drawn when the length is known: a bar of nothing would look full.
-pub struct WalkProgress {
-    bar: Option<ProgressBar>,
-    is_drawn: Cell<bool>,
-}
+pub struct WalkProgress(Option<ProgressBar>);
 
 impl WalkProgress {
     /// A bar on a terminal.
     pub fn new(mode: Mode, what: &str) -> Self {
         if mode == Mode::Json || !std::io::stderr().is_terminal() {
-            return Self { bar: None, is_drawn: Cell::new(false) };
+            return Self(None);
         }
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
         let style = "{msg} [{bar:40}] {bytes}/{total_bytes} {eta}";
         bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.set_message(what.to_owned());
-        Self { bar: Some(bar), is_drawn: Cell::new(false) }
+        Self(Some(bar))
     }
 
     /// So far.
     pub fn set(&self, done: u64, total: u64) {
-        if let Some(bar) = &self.bar {
+        if let Some(bar) = &self.0 {
             bar.set_length(total);
             bar.set_position(done);
-            if total > 0 && !self.is_drawn.replace(true) {
+            if total > 0 && bar.is_hidden() {
                 bar.set_draw_target(ProgressDrawTarget::stderr());
                 bar.tick();
             }
@@ -94,7 +90,7 @@ impl WalkProgress {
 
 impl Drop for WalkProgress {
     fn drop(&mut self) {
-        if let Some(bar) = &self.bar {
+        if let Some(bar) = &self.0 {
             bar.finish_and_clear();
         }
     }
