@@ -162,17 +162,13 @@ impl Admin {
 
     // --- time and the model --------------------------------------------------------------------------------------
 
-    fn tick(&self) -> u64 {
-        self.shared.tick()
-    }
-
     fn open_txg(&self) -> u64 {
         self.spa.txgs().hold_open().txg().0
     }
 
     fn begin(&mut self, what: String) -> Stamp {
         let txg = self.open_txg();
-        let start = self.tick();
+        let start = self.shared.tick();
         log::trace!("administrator: [{start}] {what}");
         self.record.log.push(format!("[{start}] {what}"));
         Stamp { start, txg }
@@ -180,7 +176,7 @@ impl Admin {
 
     /// The states of these names have changed.
     fn changed(&mut self, names: impl IntoIterator<Item = String>, stamp: Stamp, is_durable: bool) {
-        let (end, txg_hi, op) = (self.tick(), self.open_txg(), self.record.log.len() - 1);
+        let (end, txg_hi, op) = (self.shared.tick(), self.open_txg(), self.record.log.len() - 1);
         for name in names {
             let hash = self.now.get(&name).map_or(0, |item| item.digest);
             let history = self.record.slots.entry(name).or_insert_with(|| History::durable(0));
@@ -383,7 +379,7 @@ impl Admin {
         if let Err(e) = fs.sync() {
             self.finding(&format!("syncfs: {e}"));
         }
-        let now = self.tick();
+        let now = self.shared.tick();
         let is_promised = !self.shared.plan.properties.contains(&("sync", "disabled".to_owned()));
         if let (true, Some(history)) = (is_promised, self.record.slots.get_mut(name)) {
             history.ack(now);

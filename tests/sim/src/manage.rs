@@ -10,6 +10,7 @@ use crate::split::{self, Split};
 use crate::worker::Shared;
 use blockdev::BlockDevice;
 use blockdev_sim::{Random, SimDisk};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -215,16 +216,11 @@ impl Manager {
 
     /// Of each mirror the disk that can be missed becomes part of another pool; false when that cannot be.
     fn split(&mut self) -> bool {
-        let is_mirror = |(top, disks): &(Top, std::ops::Range<usize>)| {
-            top.kind == TopKind::Mirror && self.plan.harmed.iter().any(|disk| disks.contains(disk))
+        let tops = self.plan.layout.disks().filter(|(top, _)| top.purpose != Purpose::Log);
+        let goes = |(top, mut disks): (Top, Range<usize>)| {
+            disks.find(|disk| top.kind == TopKind::Mirror && self.plan.harmed.contains(disk))
         };
-        let has_to = |(top, _): &(Top, _)| top.purpose != Purpose::Log;
-        if !self.plan.layout.disks().filter(has_to).all(|top| is_mirror(&top)) {
-            return false;
-        }
-        let goes =
-            |(_, mut disks): (Top, std::ops::Range<usize>)| disks.find(|d| self.plan.harmed.contains(d));
-        let disks: Vec<usize> = self.plan.layout.disks().filter(has_to).filter_map(goes).collect();
+        let Some(disks) = tops.map(goes).collect::<Option<Vec<usize>>>() else { return false };
         let guids: Option<Vec<u64>> = disks.iter().map(|disk| self.spa.find_vdev(&path(*disk))).collect();
         let Some(guids) = guids else { return false };
         // A mirror that has come since would give one that cannot be missed.

@@ -1,7 +1,8 @@
 //! Replication streams: all snapshots of a dataset, with what became of those that the other side has.
 //!
 //! What it is: `send -R` of one dataset, whole or from a snapshot that the target has, received in the same pool. The
-//! target's snapshots are told apart by their guids, so renames and, by force, destroys are followed. What it is not: it
+//! target's snapshots are told apart by their numbers, and those that arrive by their guids, so renames and, by force,
+//! destroys are followed. What it is not: it
 //! sends no trees of datasets (`zfs/tests/streams.rs`).
 use super::streams::path;
 use super::{Admin, Item, Stamp, listed};
@@ -31,23 +32,9 @@ impl Admin {
         let intermediate = from.is_some() && self.random.chance(2, 3);
         let blocks = BlockOptions { large: true, compressed: self.random.chance(1, 2), embedded: true };
         let spec = SendSpec { to, from, intermediate, replicate: true, blocks, ..SendSpec::default() };
-        let mut stream = Vec::new();
-        let sent_whole = self.spa.send(&spec, &mut |bytes| {
-            stream.extend_from_slice(bytes);
-            Ok(())
-        });
-        if !self.is_done(sent_whole.map(drop)) {
-            return;
-        }
-        let mut left = &stream[..];
         let options = ReceiveOptions { force, ..ReceiveOptions::default() };
-        let received = self.spa.receive(&target, &options, &mut |room| {
-            let n = left.len().min(room.len());
-            room[..n].copy_from_slice(&left[..n]);
-            left = &left[n..];
-            Ok(n)
-        });
-        self.is_done(received.map(drop));
+        let received = self.send_and_receive(&spec, (&target, options), None);
+        self.is_done(received);
         // Refused or not: what came before that is done.
         self.follow(&sent, &target, stamp);
     }

@@ -25,6 +25,13 @@ struct Delivery {
     force: bool,
 }
 
+impl Delivery {
+    /// Where and how it is received.
+    fn receiver(&self, resumable: bool) -> (&str, ReceiveOptions) {
+        (&self.target, ReceiveOptions { force: self.force, resumable, ..ReceiveOptions::default() })
+    }
+}
+
 impl Admin {
     /// A snapshot becomes a dataset, or takes the place of one that has no snapshots.
     pub(super) fn receive(&mut self) {
@@ -85,7 +92,7 @@ impl Admin {
         let spec =
             SendSpec { to: of.clone(), from: from.clone(), intermediate, blocks, ..SendSpec::default() };
         let result = match nr_pieces {
-            1 => Some(self.send_and_receive(&spec, delivery, None, false)),
+            1 => Some(self.send_and_receive(&spec, delivery.receiver(false), None)),
             _ => self.in_pieces(spec, delivery, nr_pieces),
         };
         let is_done = result.is_some_and(|result| self.is_done(result));
@@ -104,7 +111,7 @@ impl Admin {
     ) -> Option<zfs::Result<()>> {
         for _ in 1..nr_pieces {
             let share = self.random.below(1000);
-            match self.send_and_receive(&spec, delivery, Some(share), true) {
+            match self.send_and_receive(&spec, delivery.receiver(true), Some(share)) {
                 Err(Error::StreamCut) => {}
                 other => return Some(other),
             }
@@ -125,7 +132,7 @@ impl Admin {
                 Ok(Some(Err(e))) | Err(e) => self.finding(&format!("token of {}: {e}", delivery.target)),
             }
         }
-        Some(self.send_and_receive(&spec, delivery, None, true))
+        Some(self.send_and_receive(&spec, delivery.receiver(true), None))
     }
 
     /// A receive that nobody goes on with is given up.
@@ -140,12 +147,11 @@ impl Admin {
     }
 
     /// `share`: thousandths of the stream that arrive; all of it otherwise.
-    fn send_and_receive(
+    pub(super) fn send_and_receive(
         &mut self,
         spec: &SendSpec,
-        delivery: &Delivery,
+        (target, options): (&str, ReceiveOptions),
         share: Option<u64>,
-        resumable: bool,
     ) -> zfs::Result<()> {
         let mut stream = Vec::new();
         let sent = self.spa.send(spec, &mut |bytes| {
@@ -157,8 +163,7 @@ impl Admin {
         }
         let len = share.map_or(stream.len(), |share| stream.len() * share as usize / 1000);
         let mut left = &stream[..len];
-        let options = ReceiveOptions { force: delivery.force, resumable, ..ReceiveOptions::default() };
-        let received = self.spa.receive(&delivery.target, &options, &mut |room| {
+        let received = self.spa.receive(target, &options, &mut |room| {
             let n = left.len().min(room.len());
             room[..n].copy_from_slice(&left[..n]);
             left = &left[n..];

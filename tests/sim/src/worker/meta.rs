@@ -97,7 +97,7 @@ impl Worker {
     pub(super) fn sync_all(&mut self) {
         let is_pool = !self.promises_fsync || self.random.chance(1, 2);
         self.note(format!("sync {}", if is_pool { "pool" } else { "file system" }));
-        let start = self.tick();
+        let start = self.shared.tick();
         if is_pool {
             if let Err(e) = self.shared.spa.sync() {
                 self.finding(&format!("sync of the pool: {e}"));
@@ -106,7 +106,7 @@ impl Worker {
             let done = self.shared.fs.sync();
             self.expect("sync", done);
         }
-        let end = self.tick();
+        let end = self.shared.tick();
         self.shared.sync_acks.lock().push((end, start));
     }
 

@@ -180,21 +180,17 @@ impl Worker {
 
     // --- time ----------------------------------------------------------------------------------------------------
 
-    fn tick(&self) -> u64 {
-        self.shared.tick()
-    }
-
     fn open_txg(&self) -> u64 {
         self.shared.spa.txgs().hold_open().txg().0
     }
 
     fn begin(&self) -> Stamp {
         let txg = self.open_txg();
-        Stamp { start: self.tick(), txg }
+        Stamp { start: self.shared.tick(), txg }
     }
 
     fn end(&mut self, stamp: Stamp, hash: u64) -> Version {
-        let end = self.tick();
+        let end = self.shared.tick();
         let op = self.record.log.len().saturating_sub(1);
         Version { start: stamp.start, end, txg_lo: stamp.txg, txg_hi: self.open_txg(), hash, op }
     }
@@ -269,7 +265,7 @@ impl Worker {
         if !self.promises_fsync {
             return;
         }
-        let now = self.tick();
+        let now = self.shared.tick();
         let node = self.node(at);
         let (key, names) = (node.key, node.last_names);
         if let Some(history) = self.record.nodes.get_mut(&key) {
