@@ -76,6 +76,9 @@ extern "C" fn boot_cpu_main() -> ! {
     let tables = read_tables(info);
     init_interrupts(&tables);
     init_cpus(&tables);
+    if hal::fpu::can_widen() {
+        codec::simd::use_best_within(hal::fpu::with_wide_registers);
+    }
     log::info!(
         "{} CPUs, {} MiB, up in {} us",
         cpu::nr_online(),

@@ -51,10 +51,12 @@ pub enum Bug {
     NotSettled,
     /// What was written ahead for the log stays the group's though it was changed since.
     AheadKept,
+    /// A commit is acknowledged while one before it is under way.
+    CommitsOutOfOrder,
 }
 
 /// All of them.
-pub const ALL: [Bug; 22] = [
+pub const ALL: [Bug; 23] = [
     Bug::NoFlushBeforeUberblock,
     Bug::NoFlushAfterUberblock,
     Bug::UberblockBeforeData,
@@ -77,6 +79,7 @@ pub const ALL: [Bug; 22] = [
     Bug::LogWithoutData,
     Bug::NotSettled,
     Bug::AheadKept,
+    Bug::CommitsOutOfOrder,
 ];
 
 #[cfg(feature = "sim-bugs")]

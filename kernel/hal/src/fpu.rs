@@ -11,6 +11,7 @@ use crate::trap::{FxImage, TrapFrame};
 use alloc::alloc::{Layout, alloc_zeroed, dealloc};
 use core::arch::asm;
 use core::arch::x86_64::__cpuid_count;
+use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
@@ -22,6 +23,10 @@ const FX_MXCSR: usize = 24;
 const FX_MXCSR_MASK: usize = 28;
 const HEADER: core::ops::Range<usize> = 512..576;
 const COMPONENTS_LEGACY: u64 = 3;
+/// Upper halves of YMM0 to YMM15, and of ZMM0 to ZMM15: an AVX instruction clears the latter.
+const COMPONENTS_UPPER: u64 = 4 | 0x40;
+/// Bytes of an area with every component that is kept.
+const UPPER_SIZE: usize = 2752;
 
 /// Bytes of an area on this machine.
 static SIZE: AtomicU32 = AtomicU32::new(FXSAVE_SIZE);
@@ -213,14 +218,52 @@ fn mxcsr_mask() -> u32 {
     }
 }
 
-/// Runs kernel code that uses AVX or x87: pre-emption is off and the upper halves are restored afterwards.
-pub fn with_wide_registers<R>(area: &mut FpuArea, f: impl FnOnce() -> R) -> R {
+/// Runs kernel code that uses AVX: pre-emption is off meanwhile, and the upper halves are afterwards what they were. Not
+/// for interrupt handlers.
+pub fn with_wide_registers(work: &mut dyn FnMut()) {
+    let mut upper = UpperHalves::new();
     crate::cpu::preempt_disable();
-    area.save();
-    let result = f();
-    area.load();
+    upper.save();
+    work();
+    upper.load();
     crate::cpu::preempt_enable();
-    result
+}
+
+/// Whether [`with_wide_registers`] can keep what this machine has.
+pub fn can_widen() -> bool {
+    components() & COMPONENTS_UPPER != 0 && area_size() <= size_of::<UpperHalves>()
+}
+
+/// What AVX instructions destroy beside the XMM registers, in XSAVE's standard format.
+#[repr(C, align(64))]
+struct UpperHalves([MaybeUninit<u8>; UPPER_SIZE]);
+
+impl UpperHalves {
+    /// Nothing saved: only the header is initialised, of which the CPU wants most to be zero.
+    fn new() -> Self {
+        let mut area = Self([const { MaybeUninit::uninit() }; UPPER_SIZE]);
+        area.0[HEADER].fill(MaybeUninit::new(0));
+        area
+    }
+
+    /// Not XSAVEOPT, which may skip what it believes is here already: this is another place each time.
+    #[inline]
+    fn save(&mut self) {
+        // SAFETY: the area is aligned, and large enough for all enabled components (`can_widen`).
+        unsafe {
+            asm!("stmxcsr [{0} + {1}]", "xsave64 [{0}]", in(reg) &raw mut self.0, const FX_MXCSR,
+                 in("eax") COMPONENTS_UPPER as u32, in("edx") 0, options(nostack, preserves_flags));
+        }
+    }
+
+    #[inline]
+    fn load(&self) {
+        // SAFETY: saved before, with the same components; XMM registers are not among them.
+        unsafe {
+            asm!("xrstor64 [{}]", in(reg) &raw const self.0, in("eax") COMPONENTS_UPPER as u32, in("edx") 0,
+                 options(nostack, preserves_flags));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -237,6 +280,31 @@ mod tests {
         assert_eq!(u32::from_le_bytes(word) & !mxcsr_mask(), 0);
         area.load();
         FpuArea::new().expect("memory").load();
+    }
+
+    #[test]
+    fn upper_halves_are_what_they_were() {
+        #[target_feature(enable = "avx")]
+        fn set(value: u64) {
+            // SAFETY: the register is declared as changed.
+            unsafe {
+                asm!("vmovq xmm5, {0}", "vinsertf128 ymm5, ymm5, xmm5, 1", in(reg) value, out("ymm5") _);
+            }
+        }
+        if !std::arch::is_x86_feature_detected!("avx") {
+            return;
+        }
+        let upper: u64;
+        let mut area = UpperHalves::new();
+        // SAFETY: AVX is there, and every register that changes is declared.
+        unsafe {
+            set(7);
+            area.save();
+            set(9);
+            area.load();
+            asm!("vextractf128 xmm5, ymm5, 1", "vmovq {}, xmm5", out(reg) upper, out("ymm5") _);
+        }
+        assert_eq!(upper, 7);
     }
 
     #[test]

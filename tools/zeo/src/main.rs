@@ -26,7 +26,7 @@ use clap::{CommandFactory, FromArgMatches};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    codec::fletcher::use_best();
+    codec::simd::use_best();
     let matches = cli::examples::add(cli::Cli::command()).try_get_matches();
     let cli = match matches.and_then(|matches| cli::Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,

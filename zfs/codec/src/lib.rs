@@ -3,8 +3,7 @@
 //! Pure functions over bytes: no block pointers, no I/O. Every decoder is bounded by the output it was given and never
 //! panics, whatever the input.
 //!
-//! Vector code is the only unsafe part (the `simd` modules of [`fletcher`] and [`gf256`]). It uses SSE2 unless [`fletcher::use_best`] is
-//! called: in a guest, AVX registers belong to the application and must not be touched on its behalf.
+//! Vector code is the only unsafe part: [`simd`] says which instructions, `fletcher::lanes` and `gf256::vector` have them.
 #![cfg_attr(not(test), no_std)]
 
 extern crate alloc;
@@ -15,6 +14,7 @@ pub mod embedded;
 mod error;
 pub mod fletcher;
 pub mod gf256;
+pub mod simd;
 
 pub use checksum::{Hasher, checksum, supports_checksum};
 pub use compress::{compress, compress_raw, decompress, supports_compression};

@@ -1,6 +1,8 @@
-//! Making listed changes durable: leader and followers, allocating and writing.
+//! Making listed changes durable: what a leader does, allocating and writing.
+use super::chain::number_of;
 use super::itx::{Change, Itx};
 use super::pack::{self, PackedBlock, Packer};
+use super::queue::{DEPTH, Role};
 use super::{Error, LogSource, Lwb, LwbState, MAX_BLOCK, Result, SIZES, SyncMode, Zil};
 use crate::bugs::{self, Bug};
 use crate::txg::TxgHold;
@@ -9,6 +11,7 @@ use abd::{Abd, AbdMut};
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 use ondisk::zil::{CHAIN_SIZE, RawChain, ZILOG2_CHECKSUM_UNIT};
 use ondisk::{BlkPtr, Digest, Txg};
@@ -26,31 +29,46 @@ const GATHER_SHARE: u32 = 2;
 /// Largest buffer that is kept from one commit to the next.
 const SPARE_MAX: usize = 64 << 10;
 
-/// Blocks on their way, and where.
+/// What came of packing.
+enum Packed {
+    /// Its group must be waited for.
+    Refused,
+    /// Nothing is left to say: others had it.
+    Nothing,
+    Issued(Issued),
+}
+
+/// Blocks that have their places in the chain and are to be written.
 struct Issued {
+    /// The group in which they count.
     txg: Txg,
     writes: Vec<(BlkPtr, Abd)>,
-    nr: usize,
+    /// Their numbers in the chain.
+    numbers: Range<u64>,
+    /// Have what large writes wrote: durable with the records, or before (see [`super::large`]).
+    leaves: Vec<Arc<Leaf>>,
     /// What the first block was packed and sealed in.
     spare: (Vec<u8>, Option<Abd>),
 }
 
-/// Memory of the last commit's first block, for the next one's: new memory costs more than what is written into it.
+/// Memory of the last commits' first blocks, for the next ones': new memory costs more than what is written into it.
 #[derive(Debug, Default)]
 pub(super) struct Spare {
-    packed: Vec<u8>,
-    sealed: Option<AbdMut>,
+    packed: Vec<Vec<u8>>,
+    sealed: Vec<AbdMut>,
 }
 
 impl Spare {
     /// Takes what nobody else has by now.
     fn keep(&mut self, (mut packed, sealed): (Vec<u8>, Option<Abd>)) {
-        if packed.capacity() <= SPARE_MAX {
+        if packed.capacity() <= SPARE_MAX && self.packed.len() < DEPTH {
             packed.clear();
-            self.packed = packed;
+            self.packed.push(packed);
         }
         let sealed = sealed.and_then(|buffer| buffer.try_into_mut().ok());
-        self.sealed = sealed.filter(|buffer| buffer.len() <= SPARE_MAX);
+        if self.sealed.len() < DEPTH {
+            self.sealed.extend(sealed.filter(|buffer| buffer.len() <= SPARE_MAX));
+        }
     }
 }
 
@@ -73,84 +91,50 @@ impl Zil {
             _ if bugs::is(Bug::LogWithoutData) => {}
             object => self.itxs.order(self.unsynced(), object),
         }
-        let mine = {
-            let mut queue = self.queue.lock();
-            queue.requested += 1;
-            queue.requested
-        };
-        self.arrived.wake_all();
-        // A request is done when a leader that took the lists after it has finished, whoever that was.
         loop {
-            enum Role {
-                Done,
-                Leader,
-            }
-            let role = self.queue_changed_wait(|queue| {
-                if queue.done >= mine {
-                    return Some(Role::Done);
-                }
-                if queue.has_leader {
-                    return None;
-                }
-                queue.has_leader = true;
-                Some(Role::Leader)
-            });
-            match role {
-                Role::Done => return Ok(()),
-                Role::Leader => {
-                    let upto = self.gather();
-                    let result = self.write_listed();
-                    {
-                        let mut queue = self.queue.lock();
-                        queue.has_leader = false;
-                        if result.is_ok() {
-                            queue.done = queue.done.max(upto);
-                        }
-                    }
-                    self.queue_changed.wake_all();
-                    result?;
-                }
+            match self.queue.join() {
+                Role::Leader(number) => return self.lead(number),
+                Role::Follower(number) if self.queue.wait_settled(number) => return Ok(()),
+                Role::Follower(_) => {}
             }
         }
-    }
-
-    /// Waits a little for those who committed together with others lately: threads that were all woken by one commit come
-    /// back one by one, and a leader that ran ahead would write a block for itself alone. The number of the last request
-    /// that the commit serves. Not a moment when nobody else was there lately.
-    fn gather(&self) -> u64 {
-        let expected = {
-            let queue = self.queue.lock();
-            queue.expected
-        };
-        if expected > 1 {
-            let deadline = rt::now().after(self.storage.usual_log_time() / GATHER_SHARE);
-            self.arrived.wait_until(deadline, "log company", || {
-                let queue = self.queue.lock();
-                (queue.requested - queue.done >= expected).then_some(())
-            });
-        }
-        let mut queue = self.queue.lock();
-        let found = queue.requested - queue.done;
-        queue.expected = found.max(queue.expected - queue.expected.div_ceil(8));
-        queue.requested
-    }
-
-    fn queue_changed_wait<R>(&self, mut ready: impl FnMut(&mut super::Queue) -> Option<R>) -> R {
-        if let Some(now) = ready(&mut self.queue.lock()) {
-            return now;
-        }
-        self.queue_changed.wait("log commit", || ready(&mut self.queue.lock()))
     }
 
     /// The leader's part: everything that has its place in the list becomes durable.
-    fn write_listed(&self) -> Result<()> {
+    fn lead(&self, number: u64) -> Result<()> {
+        self.queue.begin(self.storage.usual_log_time() / GATHER_SHARE);
+        // Before the lists are taken: what is not in them any more is on its way with a commit that may still fail.
+        let epoch = self.chain.lock().epoch;
         let batch = self.itxs.take(self.unsynced());
-        if batch.is_empty() {
-            return Ok(());
+        let packed = self.pack_and_issue(&batch);
+        // Before anybody else packs: later records may depend on what has none.
+        let mut result = if matches!(packed, Packed::Refused) { self.wait_group() } else { Ok(()) };
+        self.queue.packed();
+        let is_logged = match packed {
+            Packed::Refused => false,
+            Packed::Nothing => true,
+            Packed::Issued(issued) => {
+                self.write_issued(issued);
+                true
+            }
+        };
+        if !bugs::is(Bug::CommitsOutOfOrder) {
+            self.queue.wait_order(number);
         }
-        if self.try_log(&batch) {
-            return Ok(());
+        let is_found = self.chain.lock().epoch == epoch && !self.txgs.is_suspended();
+        if is_logged && !is_found {
+            result = self.wait_group();
         }
+        if result.is_err() {
+            // Those behind it were packed without what this one had.
+            self.chain.lock().epoch += 1;
+        }
+        self.queue.settle(number, result.is_ok());
+        result
+    }
+
+    /// Makes durable with its group what cannot be logged, or was and cannot be found.
+    fn wait_group(&self) -> Result<()> {
         // Whatever was taken belongs to the open group or one before it.
         self.counters.group_waits.fetch_add(1, Ordering::Relaxed);
         let open = self.txgs.open_txg();
@@ -162,48 +146,56 @@ impl Zil {
         result
     }
 
-    /// Logs a batch; false when that is not possible or not sensible.
-    fn try_log(&self, batch: &[Itx]) -> bool {
-        if batch.iter().any(|itx| itx.change == Change::Wait) {
-            return false;
+    /// Packs a batch and gives it its place in the chain, unless that is not possible or not sensible.
+    fn pack_and_issue(&self, batch: &[Itx]) -> Packed {
+        if batch.is_empty() {
+            return Packed::Nothing;
         }
-        let (first_size, seq) = {
-            let mut chain = self.chain.lock();
-            // What the chain holds is found only through a header that is on disk: until then the group is waited for.
-            let is_named = chain.started <= self.txgs.synced_txg() || bugs::is(Bug::ChainBeforeHeader);
-            if !chain.lwbs.is_empty() && !is_named {
-                return false;
-            }
-            match chain.lwbs.back() {
-                // A chain that ends is let run dry: one that went on would never.
-                Some(open) if !chain.is_broken && !chain.is_closing && open.state == LwbState::Open => {
-                    (open.bp.psize() as usize, chain.seq)
-                }
-                _ => {
-                    chain.is_wanted = true;
-                    return false;
-                }
-            }
-        };
+        if batch.iter().any(|itx| itx.change == Change::Wait) {
+            return Packed::Refused;
+        }
+        let Some(first) = self.open_block() else { return Packed::Refused };
         let source = self.source.lock().as_ref().and_then(alloc::sync::Weak::upgrade);
         let mut leaves = Vec::new();
-        let packed = self.pack(batch, source.as_deref(), (first_size, seq), &mut leaves);
-        let Some((blocks, seq)) = packed else { return false };
-        if blocks.is_empty() {
-            return true;
+        match self.pack(batch, source.as_deref(), first, &mut leaves) {
+            None => Packed::Refused,
+            Some((blocks, _)) if blocks.is_empty() => Packed::Nothing,
+            Some((blocks, seq)) => {
+                self.chain.lock().seq = seq;
+                self.issue(blocks, leaves).map_or(Packed::Refused, Packed::Issued)
+            }
         }
-        self.chain.lock().seq = seq;
-        let Some(issued) = self.issue(blocks) else { return false };
-        let result = self.write_blocks(issued.writes, &leaves);
+    }
+
+    /// Size of the block at the chain's end, and the number of the newest record. `None`: nothing can be added.
+    fn open_block(&self) -> Option<(usize, u64)> {
+        let mut chain = self.chain.lock();
+        // What the chain holds is found only through a header that is on disk: until then the group is waited for.
+        let is_named = chain.started <= self.txgs.synced_txg() || bugs::is(Bug::ChainBeforeHeader);
+        if !chain.lwbs.is_empty() && !is_named {
+            return None;
+        }
+        match chain.lwbs.back() {
+            // A chain that ends is let run dry: one that went on would never.
+            Some(open) if !chain.is_broken && !chain.is_closing && open.state == LwbState::Open => {
+                Some((open.bp.psize() as usize, chain.seq))
+            }
+            _ => {
+                chain.is_wanted = true;
+                None
+            }
+        }
+    }
+
+    /// Writes what was issued, and notes what came of it.
+    fn write_issued(&self, issued: Issued) {
+        let result = self.write_blocks(issued.writes, &issued.leaves);
         self.spare.lock().keep(issued.spare);
-        self.note_landed(issued.txg, issued.nr, result.is_ok());
-        result.is_ok() && !self.txgs.is_suspended()
+        self.note_landed(issued.txg, &issued.numbers, result.is_ok());
     }
 
     /// Writes a commit's blocks: the first, which the chain leads to, only when the others are durable. So a commit is
     /// replayed as a whole or not at all: its records may have data in them that only its later records account for.
-    ///
-    /// `leaves` have what large writes wrote: durable with the records, or before (see [`super::large`]).
     fn write_blocks(&self, mut writes: Vec<(BlkPtr, Abd)>, leaves: &[Arc<Leaf>]) -> Result<()> {
         if writes.len() == 1 {
             return self.storage.write_log(writes, leaves);
@@ -224,7 +216,7 @@ impl Zil {
         leaves: &mut Vec<Arc<Leaf>>,
     ) -> Option<(Vec<PackedBlock>, u64)> {
         let rule = self.large_rule(pack::estimate(batch));
-        let memory = core::mem::take(&mut self.spare.lock().packed);
+        let memory = self.spare.lock().packed.pop().unwrap_or_default();
         let mut packer = Packer::new(source, (memory, first_size), seq);
         let mut bytes = 0;
         let mut add = |batch: &[Itx]| {
@@ -248,13 +240,13 @@ impl Zil {
     }
 
     /// Gives packed blocks their places, links them, and counts them in the open group. `None` when there is no room.
-    fn issue(&self, blocks: Vec<PackedBlock>) -> Option<Issued> {
+    fn issue(&self, blocks: Vec<PackedBlock>, leaves: Vec<Arc<Leaf>>) -> Option<Issued> {
         let hold = self.txgs.hold_open();
         let next = self.allocate_next(&hold, &blocks)?;
         let txg = hold.txg();
-        let nr = blocks.len();
-        let mut writes = Vec::with_capacity(nr);
-        {
+        let nr = blocks.len() as u64;
+        let mut writes = Vec::with_capacity(blocks.len());
+        let numbers = {
             let mut chain = self.chain.lock();
             let Some(open) = chain.lwbs.back().map(|lwb| lwb.bp).filter(|_| !chain.is_broken) else {
                 drop(chain);
@@ -278,7 +270,8 @@ impl Zil {
                 bp = next;
             }
             chain.note_size(total);
-        }
+            number_of(&open)..number_of(&open) + nr
+        };
         // From here on the group's sync waits for us, and we for nothing but the device.
         self.in_flight[txg.slot()].fetch_add(1, Ordering::SeqCst);
         self.is_dirty[txg.slot()].store(true, Ordering::Release);
@@ -287,7 +280,7 @@ impl Zil {
         let sealed: Result<Vec<_>> = writes
             .into_iter()
             .map(|(bp, block, next)| {
-                let spare = self.spare.lock().sealed.take();
+                let spare = self.spare.lock().sealed.pop();
                 let (buffer, len) = seal(&block.bytes, &bp, &next, spare)?;
                 let data = buffer.slice(0..len);
                 if used.1.is_none() {
@@ -297,13 +290,13 @@ impl Zil {
             })
             .collect();
         let Ok(writes) = sealed else {
-            self.note_landed(txg, nr, false);
+            self.note_landed(txg, &numbers, false);
             return None;
         };
         let bytes = writes.iter().map(|(_, data)| data.len() as u64).sum();
-        self.counters.blocks.fetch_add(nr as u64, Ordering::Relaxed);
+        self.counters.blocks.fetch_add(nr, Ordering::Relaxed);
         self.counters.bytes.fetch_add(bytes, Ordering::Relaxed);
-        Some(Issued { txg, writes, nr, spare: used })
+        Some(Issued { txg, writes, numbers, leaves, spare: used })
     }
 
     /// The blocks after each of `blocks`, in the held group: the next of the batch, and the one for the next commit.
@@ -326,19 +319,20 @@ impl Zil {
         Some(next)
     }
 
-    /// The blocks in flight (one commit's, since there is one leader) are durable, or the chain is broken.
-    fn note_landed(&self, txg: Txg, nr: usize, is_durable: bool) {
+    /// Blocks in flight are durable, or the chain is broken: what follows them cannot be found.
+    fn note_landed(&self, txg: Txg, numbers: &Range<u64>, is_durable: bool) {
         {
             let mut chain = self.chain.lock();
             if is_durable {
                 // From the end: before them lies everything that the group has logged so far.
                 let newest_first = chain.lwbs.iter_mut().rev();
                 newest_first
-                    .filter(|lwb| lwb.state == LwbState::InFlight)
-                    .take(nr)
+                    .take_while(|lwb| number_of(&lwb.bp) >= numbers.start)
+                    .filter(|lwb| number_of(&lwb.bp) < numbers.end)
                     .for_each(|lwb| lwb.state = LwbState::Done);
             } else {
                 chain.is_broken = true;
+                chain.epoch += 1;
             }
         }
         let left: &AtomicU64 = &self.in_flight[txg.slot()];

@@ -42,16 +42,17 @@
 //!
 //! # Who does the work
 //!
-//! The thread that wants its changes durable packs and writes them itself. Those that arrive meanwhile wait; one of them
-//! does it for all of them when it is done: group commit without a thread of its own, and without a hand-off for the
-//! lone caller. It holds no lock while it waits for the device.
+//! The thread that wants its changes durable packs and writes them itself. Those that arrive meanwhile gather; the first of
+//! them does it for all of them: group commit without a thread of its own, and without a hand-off for the lone caller. It
+//! holds no lock while it waits for the device, and the next is packed meanwhile ([`queue`]).
 //!
 //! | module | holds |
 //! |---|---|
 //! | [`itx`] | changes in memory |
 //! | [`pack`] | changes into blocks |
 //! | [`large`] | writes whose data is not copied into the log |
-//! | [`commit`] | leaders and followers, allocating and writing |
+//! | [`queue`] | leaders and followers, the order of commits |
+//! | [`commit`] | what a leader does, allocating and writing |
 //! | [`sync`] | the header, group by group; freeing |
 //! | [`chain`] | reading chains |
 //! | [`claim`] | at import |
@@ -64,6 +65,7 @@ mod foreign_tests;
 mod itx;
 mod large;
 mod pack;
+mod queue;
 mod replay;
 mod sync;
 
@@ -84,6 +86,7 @@ use ondisk::blkptr::BLKPTR_SIZE;
 use ondisk::zil::{CHAIN_SIZE, ZIL_BLOCK_MAX, ZilHeader, ZilHeaderFlags};
 use ondisk::zil_record::{CLONE_SIZE, Record};
 use ondisk::{BlkPtr, Txg};
+use queue::Queue;
 use rt::SpinLock;
 use rt::wait::WaitQueue;
 
@@ -182,6 +185,8 @@ struct Chain {
     started: Txg,
     /// A write failed: nothing can be added.
     is_broken: bool,
+    /// How often commits failed: whoever was packed before the last time may not be found.
+    epoch: u64,
     /// Someone asked for a chain when there was none.
     is_wanted: bool,
     /// It is to be freed with the next group.
@@ -190,18 +195,6 @@ struct Chain {
     seq: u64,
     /// Bytes of recent commits.
     sizes: VecDeque<usize>,
-}
-
-/// Requests to commit, by number.
-#[derive(Debug, Default)]
-struct Queue {
-    /// Made so far.
-    requested: u64,
-    /// Durable: all up to this one.
-    done: u64,
-    has_leader: bool,
-    /// Requests that one commit may expect to serve, from the last ones.
-    expected: u64,
 }
 
 #[derive(Debug, Default)]
@@ -232,10 +225,7 @@ pub struct Zil {
     logs_xattrs: bool,
     mode: AtomicU8,
     itxs: Itxs,
-    queue: SpinLock<Queue>,
-    queue_changed: WaitQueue,
-    /// A leader that expects company waits here.
-    arrived: WaitQueue,
+    queue: Queue,
     chain: SpinLock<Chain>,
     /// Commits that count in each group.
     in_flight: [AtomicU64; TXG_SLOTS],
@@ -277,9 +267,7 @@ impl Zil {
             logs_xattrs,
             mode: AtomicU8::new(SyncMode::Standard as u8),
             itxs: Itxs::default(),
-            queue: SpinLock::default(),
-            queue_changed: WaitQueue::new(),
-            arrived: WaitQueue::new(),
+            queue: Queue::default(),
             chain: SpinLock::default(),
             in_flight: [const { AtomicU64::new(0) }; TXG_SLOTS],
             landed: WaitQueue::new(),

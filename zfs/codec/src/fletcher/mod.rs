@@ -3,46 +3,10 @@
 //! Fletcher-4 keeps `a += w; b += a; c += b; d += c` over 32-bit words. The vector forms run several such sums over
 //! interleaved words and put them together at the end; they give the same result by test.
 
-mod simd;
+mod lanes;
 
-use core::sync::atomic::{AtomicU8, Ordering};
+use crate::simd::{Simd, in_pieces, level_for};
 use ondisk::Digest;
-
-/// Which instructions the sums may use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum Simd {
-    /// None.
-    Scalar = 0,
-    /// SSE2, which every x86-64 has.
-    Sse2 = 1,
-    /// AVX2. In a guest its registers belong to the application.
-    Avx2 = 2,
-}
-
-static LEVEL: AtomicU8 = AtomicU8::new(Simd::Sse2 as u8);
-
-/// Limits the instructions used from now on; what the CPU lacks is never used.
-pub fn set_simd(limit: Simd) {
-    let level = limit.min(simd::best_available());
-    LEVEL.store(level as u8, Ordering::Relaxed);
-}
-
-/// Uses the best instructions the CPU and the operating system offer. For processes with an operating system below
-/// them, or kernels that save all vector state.
-pub fn use_best() {
-    set_simd(Simd::Avx2);
-}
-
-/// The instructions in use.
-#[must_use]
-pub fn simd() -> Simd {
-    match LEVEL.load(Ordering::Relaxed) {
-        0 => Simd::Scalar,
-        1 => Simd::Sse2,
-        _ => Simd::Avx2,
-    }
-}
 
 /// Fletcher-4 in progress.
 #[derive(Clone, Copy, Debug, Default)]
@@ -54,12 +18,19 @@ impl Fletcher4 {
     /// Adds bytes written by a little-endian host. A rest shorter than a word is ignored: only the last piece may have
     /// one.
     pub fn update(&mut self, bytes: &[u8]) {
-        let (vector, rest) = match simd() {
-            Simd::Avx2 => simd::fletcher4_avx2(&mut self.sums, bytes),
-            Simd::Sse2 => simd::fletcher4_sse2(&mut self.sums, bytes),
-            Simd::Scalar => (0, bytes),
-        };
-        debug_assert_eq!(vector + rest.len(), bytes.len());
+        self.update_with(level_for(bytes.len()), bytes);
+    }
+
+    fn update_with(&mut self, level: Simd, bytes: &[u8]) {
+        let mut rest = bytes;
+        match level {
+            // Only the last piece has a rest.
+            Simd::Avx2 => {
+                in_pieces(bytes.len(), |piece| rest = lanes::fletcher4_avx2(&mut self.sums, &bytes[piece]));
+            }
+            Simd::Sse2 => rest = lanes::fletcher4_sse2(&mut self.sums, bytes),
+            Simd::Scalar => {}
+        }
         self.update_scalar(rest, u32::from_le_bytes);
     }
 

@@ -1,10 +1,10 @@
 //! The field GF(2^8) with the polynomial 0x11d, over runs of bytes: what raidz parity is made of.
 //!
 //! Every operation exists in general registers and in SSE2 and AVX2 registers, with the same results by test; which is
-//! used is what [`crate::fletcher::set_simd`] says. In a guest AVX registers belong to the application.
-mod simd;
+//! used is what [`crate::simd`] says.
+mod vector;
 
-use crate::fletcher::{Simd, simd as level};
+use crate::simd::{Simd, in_pieces, level_for};
 
 /// Product of two elements.
 #[must_use]
@@ -25,25 +25,32 @@ pub const fn mul(a: u8, b: u8) -> u8 {
 
 /// `out += data`, as far as `data` goes.
 pub fn add(out: &mut [u8], data: &[u8]) {
-    add_with(level(), out, data);
+    add_with(level_for(data.len()), out, data);
 }
 
 /// `out = 2 * out + data`; `data` counts as continued with zeroes.
 pub fn double_add(out: &mut [u8], data: &[u8]) {
-    double_add_with(level(), out, data);
+    double_add_with(level_for(data.len()), out, data);
 }
 
 /// `out += weight * data`, as far as `data` goes.
 pub fn mul_add(out: &mut [u8], data: &[u8], weight: u8) {
-    mul_add_with(level(), out, data, weight);
+    mul_add_with(level_for(data.len()), out, data, weight);
+}
+
+/// Has `work` done on pieces of both, which are of one length; how many bytes it did, each piece but the last as a whole.
+fn widely(out: &mut [u8], data: &[u8], mut work: impl FnMut(&mut [u8], &[u8]) -> usize) -> usize {
+    let mut done = 0;
+    in_pieces(out.len(), |piece| done += work(&mut out[piece.clone()], &data[piece]));
+    done
 }
 
 fn add_with(level: Simd, out: &mut [u8], data: &[u8]) {
     let len = out.len().min(data.len());
     let (out, data) = (&mut out[..len], &data[..len]);
     let done = match level {
-        Simd::Avx2 => simd::add_avx2(out, data),
-        Simd::Sse2 => simd::add_sse2(out, data),
+        Simd::Avx2 => widely(out, data, vector::add_avx2),
+        Simd::Sse2 => vector::add_sse2(out, data),
         Simd::Scalar => 0,
     };
     out[done..].iter_mut().zip(&data[done..]).for_each(|(o, d)| *o ^= d);
@@ -54,8 +61,8 @@ fn double_add_with(level: Simd, out: &mut [u8], data: &[u8]) {
     let (head, tail) = out.split_at_mut(both);
     let data = &data[..both];
     let done = match level {
-        Simd::Avx2 => simd::double_add_avx2(head, data),
-        Simd::Sse2 => simd::double_add_sse2(head, data),
+        Simd::Avx2 => widely(head, data, vector::double_add_avx2),
+        Simd::Sse2 => vector::double_add_sse2(head, data),
         Simd::Scalar => 0,
     };
     let (head, data) = (&mut head[done..], &data[done..]);
@@ -86,8 +93,8 @@ fn mul_add_with(level: Simd, out: &mut [u8], data: &[u8], weight: u8) {
     let len = out.len().min(data.len());
     let (out, data) = (&mut out[..len], &data[..len]);
     let done = match level {
-        Simd::Avx2 => simd::mul_add_avx2(out, data, weight),
-        Simd::Sse2 => simd::mul_add_sse2(out, data, weight),
+        Simd::Avx2 => widely(out, data, |out, data| vector::mul_add_avx2(out, data, weight)),
+        Simd::Sse2 => vector::mul_add_sse2(out, data, weight),
         Simd::Scalar => 0,
     };
     if done < len {

@@ -1,11 +1,10 @@
 use super::*;
-use crate::fletcher;
+use crate::simd::best_available;
 use proptest::prelude::*;
 
 /// The levels that may be used here.
 fn levels() -> Vec<Simd> {
-    fletcher::use_best();
-    [Simd::Scalar, Simd::Sse2, Simd::Avx2].into_iter().filter(|l| *l <= fletcher::simd()).collect()
+    [Simd::Scalar, Simd::Sse2, Simd::Avx2].into_iter().filter(|level| *level <= best_available()).collect()
 }
 
 #[test]

@@ -4,73 +4,31 @@
 //! times in `a, b, c, d`. With `u` rounds left for its lane, `t = N*u - s`; expressing the first polynomials in the
 //! second kind gives the coefficients of [`combine`].
 
-use super::Simd;
-
 #[cfg(not(target_arch = "x86_64"))]
 mod arch {
-    use super::Simd;
-
-    pub(in super::super) fn best_available() -> Simd {
-        Simd::Scalar
+    pub(in super::super) fn fletcher4_sse2<'a>(_: &mut [u64; 4], bytes: &'a [u8]) -> &'a [u8] {
+        bytes
     }
 
-    pub(in super::super) fn fletcher4_sse2<'a>(_: &mut [u64; 4], bytes: &'a [u8]) -> (usize, &'a [u8]) {
-        (0, bytes)
-    }
-
-    pub(in super::super) fn fletcher4_avx2<'a>(_: &mut [u64; 4], bytes: &'a [u8]) -> (usize, &'a [u8]) {
-        (0, bytes)
+    pub(in super::super) fn fletcher4_avx2<'a>(_: &mut [u64; 4], bytes: &'a [u8]) -> &'a [u8] {
+        bytes
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 mod arch {
-    use super::{Simd, combine, join};
+    use super::{combine, join};
     use core::arch::x86_64::*;
-    use core::sync::atomic::{AtomicU8, Ordering};
 
-    /// 0: not asked yet; otherwise the answer plus one.
-    static BEST: AtomicU8 = AtomicU8::new(0);
-
-    pub(in super::super) fn best_available() -> Simd {
-        match BEST.load(Ordering::Relaxed) {
-            0 => {
-                let best = if has_avx2() { Simd::Avx2 } else { Simd::Sse2 };
-                BEST.store(best as u8 + 1, Ordering::Relaxed);
-                best
-            }
-            3 => Simd::Avx2,
-            _ => Simd::Sse2,
-        }
-    }
-
-    /// The CPU has AVX2, and whoever runs below us saves its registers.
-    fn has_avx2() -> bool {
-        let cpuid = raw_cpuid::CpuId::new();
-        let has_xgetbv = cpuid.get_feature_info().is_some_and(|f| f.has_oxsave() && f.has_avx());
-        if !has_xgetbv || !cpuid.get_extended_feature_info().is_some_and(|f| f.has_avx2()) {
-            return false;
-        }
-        // SAFETY: CPUID says that XGETBV is enabled.
-        let enabled = unsafe { xcr0() };
-        enabled & 6 == 6
-    }
-
-    #[target_feature(enable = "xsave")]
-    fn xcr0() -> u64 {
-        // SAFETY: register 0 exists wherever XGETBV is enabled, which the caller has checked.
-        unsafe { _xgetbv(0) }
-    }
-
-    /// Adds all whole rounds of 16 bytes; returns how many bytes that were, and the rest.
-    pub(in super::super) fn fletcher4_sse2<'a>(sums: &mut [u64; 4], bytes: &'a [u8]) -> (usize, &'a [u8]) {
+    /// Adds all whole rounds of 16 bytes; returns the rest.
+    pub(in super::super) fn fletcher4_sse2<'a>(sums: &mut [u64; 4], bytes: &'a [u8]) -> &'a [u8] {
         let (rounds, rest) = bytes.as_chunks::<16>();
         if !rounds.is_empty() {
             // SAFETY: SSE2 belongs to the x86-64 baseline.
             let part = unsafe { rounds_sse2(rounds) };
             join(sums, part, rounds.len() as u64 * 4);
         }
-        (bytes.len() - rest.len(), rest)
+        rest
     }
 
     #[target_feature(enable = "sse2")]
@@ -100,15 +58,15 @@ mod arch {
         combine([lanes(a), lanes(b), lanes(c), lanes(d)])
     }
 
-    /// Adds all whole rounds of 32 bytes; returns how many bytes that were, and the rest.
-    pub(in super::super) fn fletcher4_avx2<'a>(sums: &mut [u64; 4], bytes: &'a [u8]) -> (usize, &'a [u8]) {
+    /// Adds all whole rounds of 32 bytes; returns the rest.
+    pub(in super::super) fn fletcher4_avx2<'a>(sums: &mut [u64; 4], bytes: &'a [u8]) -> &'a [u8] {
         let (rounds, rest) = bytes.as_chunks::<32>();
         if !rounds.is_empty() {
-            // SAFETY: the level was set only after `has_avx2` said yes.
+            // SAFETY: the level is only chosen where the CPU has AVX2 and its registers are kept.
             let part = unsafe { rounds_avx2(rounds) };
             join(sums, part, rounds.len() as u64 * 8);
         }
-        (bytes.len() - rest.len(), rest)
+        rest
     }
 
     #[target_feature(enable = "avx2")]
@@ -141,7 +99,7 @@ mod arch {
     }
 }
 
-pub(super) use arch::{best_available, fletcher4_avx2, fletcher4_sse2};
+pub(super) use arch::{fletcher4_avx2, fletcher4_sse2};
 
 /// The sums over all words from the lanes' sums.
 #[cfg(target_arch = "x86_64")]
