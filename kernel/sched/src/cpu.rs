@@ -46,9 +46,8 @@ pub(crate) struct Cpu {
 
 static CPUS: [AtomicPtr<Cpu>; CPUS_MAX] = [const { AtomicPtr::new(core::ptr::null_mut()) }; CPUS_MAX];
 static ONLINE: AtomicU64 = AtomicU64::new(0);
-/// CPUs that wait for an interrupt and were given nothing yet. A CPU leaves the set when it takes a thread: an interrupt
-/// that ends the wait may switch to one before the idle loop goes on, and while the bit stayed, all who were woken would
-/// be queued there.
+/// CPUs that wait for an interrupt and were given nothing yet. A CPU that runs anything is not among them: all who are
+/// woken would be queued there.
 static IDLE: AtomicU64 = AtomicU64::new(0);
 static SLICE_TICKS: AtomicU64 = AtomicU64::new(SLICE_NS);
 static GRANULARITY_TICKS: AtomicU64 = AtomicU64::new(GRANULARITY_NS);
@@ -119,18 +118,13 @@ pub fn run_idle() -> ! {
     hal::io::disable_interrupts();
     hal::cpu::preempt_enable_quietly();
     loop {
-        let cpu = this();
         switch::schedule(Why::Yield);
         reaper::wake_if_needed();
-        let bit = 1 << cpu.id;
-        // An interrupt sent from here on ends the wait below: it stays pending until interrupts are on.
-        IDLE.fetch_or(bit, Ordering::SeqCst);
-        if cpu.nr_queued.load(Ordering::SeqCst) == 0 {
-            let before = clock::tsc();
-            hal::io::wait_for_interrupt();
-            cpu.idle_ticks.fetch_add(clock::tsc().saturating_sub(before), Ordering::Relaxed);
-        }
-        IDLE.fetch_and(!bit, Ordering::SeqCst);
+        // An interrupt ends the wait, and no more: whom it woke is switched to above. Were it switched to from inside the
+        // wait, its time would count as idle.
+        hal::cpu::preempt_disable();
+        this().wait_for_work();
+        hal::cpu::preempt_enable_quietly();
     }
 }
 
@@ -164,6 +158,19 @@ impl Cpu {
             && thread.fpu_cpu.load(Ordering::Relaxed) == self.id as u32 + 1
     }
 
+    /// Waits for an interrupt, if there is nothing to do. Interrupts are off.
+    fn wait_for_work(&self) {
+        let bit = 1 << self.id;
+        // An interrupt sent from here on ends the wait below: it stays pending until interrupts are on.
+        IDLE.fetch_or(bit, Ordering::SeqCst);
+        if self.nr_queued.load(Ordering::SeqCst) == 0 {
+            let before = clock::tsc();
+            hal::io::wait_for_interrupt();
+            self.idle_ticks.fetch_add(clock::tsc().saturating_sub(before), Ordering::Relaxed);
+        }
+        IDLE.fetch_and(!bit, Ordering::SeqCst);
+    }
+
     /// Queues the leaving thread if it can go on, and takes the next.
     #[inline]
     pub(crate) fn pick(&self, previous: ThreadPtr, why: Why, now: u64) -> ThreadPtr {
@@ -184,11 +191,7 @@ impl Cpu {
         if nr_left != 0 {
             self.arm(slice_end);
         }
-        let next = next.or_else(|| self.steal()).unwrap_or(self.idle);
-        if previous == self.idle && next != self.idle {
-            IDLE.fetch_and(!(1 << self.id), Ordering::SeqCst);
-        }
-        next
+        next.or_else(|| self.steal()).unwrap_or(self.idle)
     }
 
     /// Publishes how long the queue is. The lock's release and the fences of its readers order it.

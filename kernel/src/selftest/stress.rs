@@ -103,9 +103,29 @@ pub fn run() -> bool {
     threads.into_iter().for_each(JoinHandle::join);
     let is_heap_good = allocate_on_all_cpus();
     let is_spread = woken_at_once_run_everywhere();
+    let is_accounted = busy_time_is_not_idle_time();
     let (damaged, passed) = (nr_damaged.load(Ordering::Relaxed), nr_passed.load(Ordering::Relaxed));
     log::info!("stress: {damaged} damaged, {passed} passes, heap good: {is_heap_good}, spread: {is_spread}");
-    damaged == 0 && passed == nr_pairs * PASSES * 2 && is_heap_good && is_spread
+    log::info!("stress: busy time is not idle time: {is_accounted}");
+    damaged == 0 && passed == nr_pairs * PASSES * 2 && is_heap_good && is_spread && is_accounted
+}
+
+/// A thread that an interrupt woke works a while and sleeps again: its CPU was not idle meanwhile.
+fn busy_time_is_not_idle_time() -> bool {
+    const BUSY_NS: u64 = 100_000_000;
+    let start = rt::now().0;
+    let before: Vec<u64> = (0..rt::nr_cpus()).map(sched::idle_ns).collect();
+    rt::sleep(core::time::Duration::from_millis(1));
+    let cpu = rt::cpu_id();
+    let woken = rt::now().0;
+    while rt::now().0 - woken < BUSY_NS {
+        core::hint::spin_loop();
+    }
+    let is_moved = rt::cpu_id() != cpu;
+    // What was idle is counted when that ends.
+    rt::sleep(core::time::Duration::from_millis(1));
+    let idle = sched::idle_ns(cpu) - before[cpu];
+    is_moved || idle + BUSY_NS <= rt::now().0 - start
 }
 
 /// As many threads as there are CPUs, which sleep, are woken together and run on: soon there is one on each CPU, though

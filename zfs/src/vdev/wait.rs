@@ -74,7 +74,8 @@ impl IoGroup {
             if !may_poll || is_in_the_way || rt::now() >= spin_end {
                 return None;
             }
-            core::hint::spin_loop();
+            // No pause between looks: a look takes a hundred instructions, and hypervisors and emulators leave the guest
+            // for a pause.
         }
     }
 
