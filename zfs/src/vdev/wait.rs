@@ -69,8 +69,8 @@ impl IoGroup {
                 return Some(done);
             }
             let may_poll = has_polling || leaves.clone().any(may_answer);
-            // Where there is one CPU only, a poller keeps whoever else wants to run from running.
-            let is_in_the_way = rt::nr_cpus() == 1 && rt::has_waiting();
+            // Whoever waits for this CPU found none that was idle.
+            let is_in_the_way = rt::has_waiting();
             if !may_poll || is_in_the_way || rt::now() >= spin_end {
                 return None;
             }

@@ -197,12 +197,13 @@ impl Zil {
     /// Writes a commit's blocks: the first, which the chain leads to, only when the others are durable. So a commit is
     /// replayed as a whole or not at all: its records may have data in them that only its later records account for.
     fn write_blocks(&self, mut writes: Vec<(BlkPtr, Abd)>, leaves: &[Arc<Leaf>]) -> Result<()> {
+        let is_alone = self.queue.expects_nobody();
         if writes.len() == 1 {
-            return self.storage.write_log(writes, leaves);
+            return self.storage.write_log(writes, leaves, is_alone);
         }
         let others = writes.split_off(1);
-        self.storage.write_log(others, leaves)?;
-        self.storage.write_log(writes, &[])
+        self.storage.write_log(others, leaves, is_alone)?;
+        self.storage.write_log(writes, &[], is_alone)
     }
 
     /// Packs a batch, and what was changed in its files while that was done: the data that is fetched may have those

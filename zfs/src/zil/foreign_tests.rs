@@ -146,11 +146,11 @@ fn write_chain(spa: &Spa, objset: &Objset, txg: Txg, alg: Checksum, file: u64) -
             bytes.extend(foreign_record(record, txg, seq));
         }
         let block = foreign_block(alg, &bp, next, &bytes);
-        storage.write_log(vec![(bp, Abd::copy_from(&block))], &[]).unwrap();
+        storage.write_log(vec![(bp, Abd::copy_from(&block))], &[], true).unwrap();
     };
     write(first, &second, &blocks[0]);
     write(second, &end, &blocks[1]);
-    storage.write_log(vec![(data, Abd::copy_from(&content))], &[]).unwrap();
+    storage.write_log(vec![(data, Abd::copy_from(&content))], &[], true).unwrap();
     [first, second, end, data].iter().for_each(|bp| storage.unallocate_log(bp, txg));
     let records = blocks.iter().flatten().map(|record| record.encode().unwrap()).collect();
     (ZilHeader { log: first, ..ZilHeader::default() }, records)

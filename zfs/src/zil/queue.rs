@@ -120,6 +120,11 @@ impl Queue {
         state.is_packing = true;
     }
 
+    /// Whether nobody committed at the same time as another lately.
+    pub(super) fn expects_nobody(&self) -> bool {
+        self.state.lock().expected <= 1
+    }
+
     /// The next commit may be packed.
     pub(super) fn packed(&self) {
         self.state.lock().is_packing = false;
