@@ -143,8 +143,9 @@ impl Yardstick {
     /// A turn of writes of that length, each with a flush unless it is durable at once.
     fn measure(&mut self, length: u64) -> Result<()> {
         for _ in 0..TURN {
+            // Not zeroes: the simulated disk does not store those.
+            let data = abd::Abd::copy_from(&vec![0xa5; length as usize]);
             let start = Instant::now();
-            let data = abd::Abd::zeroed(length as usize);
             let offset = self.nr * length % (CAPACITY / 2);
             self.finish(Op::Write { offset, data, is_fua: self.has_fua })?;
             if !self.has_fua {
