@@ -9,6 +9,8 @@ use std::sync::{Arc, Weak};
 pub struct Capture {
     /// The model's clock.
     pub at: u64,
+    /// The newest group that counted as durable.
+    pub synced: u64,
     /// What the disks were just told or said.
     pub moment: Option<Moment>,
     /// Number of the request, counting all of the disks.
@@ -98,8 +100,9 @@ impl Watch {
     /// would be there before the model let it begin, and one disk would be cut off later than another.
     fn capture(&self, moment: Option<Moment>) -> Capture {
         let state = self.state.lock();
-        let (at, request) = (state.shared.as_ref().map_or(0, |shared| shared.now()), state.nr_requests);
+        let of_shared = state.shared.as_ref().map(|shared| (shared.now(), shared.synced_txg()));
+        let ((at, synced), request) = (of_shared.unwrap_or_default(), state.nr_requests);
         let disks = self.disks.iter().filter_map(Weak::upgrade).map(|disk| disk.state()).collect();
-        Capture { at, moment, request, disks }
+        Capture { at, synced, moment, request, disks }
     }
 }

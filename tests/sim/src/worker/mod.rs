@@ -65,6 +65,11 @@ impl Shared {
         self.clock.fetch_add(1, Ordering::SeqCst) + 1
     }
 
+    /// The newest group that the pool takes for durable.
+    pub fn synced_txg(&self) -> u64 {
+        self.spa.txgs().synced_txg().0
+    }
+
     /// The moment now.
     pub fn now(&self) -> u64 {
         self.clock.load(Ordering::SeqCst)
