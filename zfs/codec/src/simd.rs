@@ -105,6 +105,12 @@ mod detect {
     }
 }
 
+/// The levels that can be used here.
+#[cfg(test)]
+pub(crate) fn levels() -> impl Iterator<Item = Simd> {
+    [Simd::Scalar, Simd::Sse2, Simd::Avx2].into_iter().filter(|level| *level <= best_available())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,7 @@
 //! The vector forms equal the scalar one, in one piece and in several.
 
 use super::*;
-use crate::simd::best_available;
+use crate::simd::levels;
 use proptest::prelude::*;
 
 fn scalar4(bytes: &[u8]) -> Digest {
@@ -14,11 +14,6 @@ fn with(level: Simd, bytes: &[u8]) -> Digest {
     let mut sums = Fletcher4::default();
     sums.update_with(level, bytes);
     sums.finish()
-}
-
-/// The vector levels there are here.
-fn levels() -> impl Iterator<Item = Simd> {
-    [Simd::Sse2, Simd::Avx2].into_iter().filter(|level| *level <= best_available())
 }
 
 proptest! {

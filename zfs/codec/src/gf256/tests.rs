@@ -1,11 +1,6 @@
 use super::*;
-use crate::simd::best_available;
+use crate::simd::levels;
 use proptest::prelude::*;
-
-/// The levels that may be used here.
-fn levels() -> Vec<Simd> {
-    [Simd::Scalar, Simd::Sse2, Simd::Avx2].into_iter().filter(|level| *level <= best_available()).collect()
-}
 
 #[test]
 fn products_are_those_of_the_field() {
